@@ -1,0 +1,49 @@
+/*
+ * The AEAD suites of the transport and of sealed contexts.
+ *
+ * Source: RFC 5116 for the interface; draft-irtf-cfrg-aegis-aead, SP 800-38D,
+ * draft-irtf-cfrg-xchacha for the ciphers, all of them libsodium's.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#ifndef MSC_CRYPTO_SUITE_H
+#define MSC_CRYPTO_SUITE_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Wire numbers (docs/transport.md); never reused. */
+typedef enum {
+    MSC_SUITE_AEGIS_128L = 1,
+    MSC_SUITE_AEGIS_256 = 2,
+    MSC_SUITE_AES_256_GCM = 3,
+    MSC_SUITE_XCHACHA20_POLY1305 = 4,
+} MscSuiteId;
+
+#define MSC_SUITE_KEY_MAX 32
+#define MSC_SUITE_NONCE_MAX 32
+#define MSC_SUITE_TAG_MAX 32
+
+typedef struct {
+    MscSuiteId id;
+    const char *name;           /* "aegis-128l" */
+    size_t key_len, nonce_len, tag_len;
+    /* @out has room for @len + tag_len; @out may equal @in. */
+    void (*seal)(uint8_t *out, const uint8_t *in, size_t len,
+                 const uint8_t *ad, size_t ad_len,
+                 const uint8_t *nonce, const uint8_t *key);
+    /* @len counts the tag; false if it does not open. @out may equal @in. */
+    bool (*open)(uint8_t *out, const uint8_t *in, size_t len,
+                 const uint8_t *ad, size_t ad_len,
+                 const uint8_t *nonce, const uint8_t *key);
+} MscSuite;
+
+/* Both return NULL if unknown or not offered by this libsodium and CPU. */
+const MscSuite *msc_suite_by_id(unsigned id);
+const MscSuite *msc_suite_by_name(const char *name);
+/* Available suites, best first, NULL-terminated. */
+const MscSuite *const *msc_suites(void);
+
+#endif

@@ -1,0 +1,203 @@
+/*
+ * What QEMU asks of its host's helper, migration-scd.
+ *
+ * A client is one side of one migration: one connection to the helper, opened
+ * for one guest in one role.  The order of calls, source on the left:
+ *
+ *   msc_client_open(SOURCE)            msc_client_open(DESTINATION)
+ *   msc_client_handshake(MAIN)  <--->  msc_client_handshake()
+ *       further channels, each   <-->      likewise
+ *   ... RAM ...
+ *   the guest is stopped
+ *   msc_client_freeze()
+ *   msc_client_collect() until 0  -->  msc_client_stage() for each chunk
+ *                                      msc_client_validate()
+ *   msc_client_release()         <--       READY
+ *       RELEASE                  -->   msc_client_commit()
+ *                                      the guest runs
+ *   msc_client_finish()          <--       DONE
+ *
+ * msc_client_release() is the point of no return: before it the source may
+ * msc_client_thaw() and run its guest again; after it, it must not, until
+ * msc_client_verdict() says so.
+ *
+ * Every call blocks, at most for the time-out given to msc_client_open():
+ * call from a thread that may wait, never from the main loop.  Calls on one
+ * client are serialized by an internal lock, except msc_client_handshake(),
+ * which may run in several threads at once, and msc_client_cancel().
+ *
+ * Errors are GErrors whose message is one sentence for the user.
+ * The protocol is specified in docs/helper-protocol.md.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#ifndef MIGRATION_SC_HELPER_CLIENT_H
+#define MIGRATION_SC_HELPER_CLIENT_H
+
+#include <migration-sc/record.h>
+
+G_BEGIN_DECLS
+
+typedef enum {
+    MSC_ROLE_SOURCE = 1,
+    MSC_ROLE_DESTINATION = 2,
+} MscRole;
+
+typedef enum {
+    MSC_CHANNEL_MAIN = 1,
+    MSC_CHANNEL_MULTIFD = 2,
+    MSC_CHANNEL_POSTCOPY_PREEMPT = 3,
+} MscChannelKind;
+
+/* Length of the text form of a UUID without the terminating NUL. */
+#define MSC_UUID_STR_LEN 36
+
+typedef struct MscClient MscClient;
+
+/**
+ * msc_client_open: connect to the helper at @socket_path and open a session.
+ *
+ * @role: which side of the migration this is
+ * @vm_uuid: the guest, text form; the helper checks that the calling process
+ *           may act for it
+ * @timeout_ms: bound of every later call, 0 for the helper's default
+ *
+ * The peer decides with the handshake: nothing is sent to the other host yet.
+ */
+MscClient *msc_client_open(const char *socket_path, MscRole role,
+                           const char *vm_uuid, unsigned timeout_ms,
+                           GError **errp);
+
+/* Cancel from any thread: calls that block return with an error, now and
+ * later.  The helper takes it like a lost connection. */
+void msc_client_cancel(MscClient *client);
+
+MscClient *msc_client_ref(MscClient *client);
+void msc_client_unref(MscClient *client);
+
+/* What a finished handshake gives to QEMU.  All strings are owned by it. */
+typedef struct {
+    MscChannelKind kind;
+    uint32_t number;
+    char *suite;                /* e.g. "aes-256-gcm" */
+    char *kem;                  /* e.g. "x25519", "" for a further channel */
+    char *peer;                 /* verified name of the other host */
+    char migration_id[MSC_UUID_STR_LEN + 1];
+    uint64_t handshake_us;
+    MscSealer *sealer;          /* take (and set to NULL) or leave */
+    MscOpener *opener;
+} MscChannel;
+
+void msc_channel_free(MscChannel *channel);
+
+/**
+ * msc_client_handshake: let the helpers protect the connected socket @fd.
+ *
+ * The helper gets a duplicate of @fd, and closes it when it is done; it reads
+ * not a byte further than the handshake.  @fd stays the caller's and may be
+ * blocking or not; its flags come back as they were.
+ *
+ * @kind, @number: which channel this is; on the destination both are 0 and
+ *                 the result says which channel arrived
+ * @expected_peer: name of the only acceptable peer, or NULL for the policy's
+ * @rekey_bytes: rekey after so many bytes, 0 for the default (tests use less)
+ *
+ * The first channel, kind MAIN, carries the two-host admission: on return
+ * both helpers know the guest and are willing.
+ */
+MscChannel *msc_client_handshake(MscClient *client, int fd,
+                                 MscChannelKind kind, uint32_t number,
+                                 const char *expected_peer,
+                                 uint64_t rekey_bytes, GError **errp);
+
+/* What freeze or validate counted. */
+typedef struct {
+    uint64_t flows;             /* entries in the context */
+    uint64_t left_behind;       /* entries left on the source, by policy */
+    uint64_t bytes;             /* of the sealed context */
+    uint64_t elapsed_us;        /* in the helper */
+} MscContextStats;
+
+/* Source: the guest is stopped; take the final snapshot of its context. */
+bool msc_client_freeze(MscClient *client, MscContextStats *stats,
+                       GError **errp);
+
+/**
+ * Source: next sealed chunk of the frozen context, opaque to QEMU.
+ * Returns: 1 with *@chunk set; 0 when all chunks, END included, were given;
+ * -1 with @errp set.
+ */
+int msc_client_collect(MscClient *client, GBytes **chunk, GError **errp);
+
+/* Largest chunk that collect gives and stage takes, in bytes. */
+#define MSC_CHUNK_MAX (256 * 1024)
+
+/* Destination: hand over one chunk, in order.  Nothing is installed yet. */
+bool msc_client_stage(MscClient *client, const void *chunk, size_t len,
+                      GError **errp);
+
+/* Largest READY, RELEASE or DONE message in bytes: fits QEMU's return path. */
+#define MSC_PROOF_MAX 256
+
+/**
+ * Destination: all chunks are here and QEMU has loaded everything: check the
+ * whole context, its END and digest, and install it so that commit cannot
+ * fail.  Any failure leaves the host as it was.
+ * *@ready: to be carried to the source.
+ */
+bool msc_client_validate(MscClient *client, GBytes **ready,
+                         MscContextStats *stats, GError **errp);
+
+typedef enum {
+    MSC_RELEASE_SENT,       /* journalled; *release must be sent */
+    MSC_RELEASE_REFUSED,    /* READY was no good; the source still owns */
+    MSC_RELEASE_UNKNOWN,    /* the helper did not answer: ask for a verdict */
+} MscReleaseResult;
+
+/* Source: check READY, journal the release, get RELEASE to be sent. */
+MscReleaseResult msc_client_release(MscClient *client, const void *ready,
+                                    size_t len, GBytes **release,
+                                    GError **errp);
+
+/* Destination: check RELEASE; the guest may run when this returns true.
+ * *@done: to be carried to the source. */
+bool msc_client_commit(MscClient *client, const void *release, size_t len,
+                       GBytes **done, GError **errp);
+
+/* Source: check DONE; the old host's entries of the guest are removed. */
+bool msc_client_finish(MscClient *client, const void *done, size_t len,
+                       GError **errp);
+
+/* Source, before RELEASE: undo freeze.  Acknowledged: when it returns true
+ * the guest may run.  After RELEASE it fails. */
+bool msc_client_thaw(MscClient *client, const char *reason, GError **errp);
+
+/* Destination: undo everything staged.  Fails after RELEASE arrived, and
+ * after READY was given out (only a verdict ends that). */
+bool msc_client_abort(MscClient *client, const char *reason, GError **errp);
+
+typedef enum {
+    MSC_VERDICT_RUN,        /* this side owns the guest: run it */
+    MSC_VERDICT_DISCARD,    /* the other side owns the guest */
+    MSC_VERDICT_PENDING,    /* nobody knows yet: stay paused, ask again */
+} MscVerdict;
+
+/**
+ * msc_verdict: who owns the guest of a migration whose end was cut off.
+ *
+ * Opens a connection of its own, so that it works after the helper was
+ * restarted.  @migration_id as in MscChannel.  Blocks at most @timeout_ms.
+ * Asking on the source before RELEASE was journalled withdraws the migration:
+ * the answer is RUN and RELEASE will never be given.
+ * An error (no helper, time-out) is to be treated like PENDING.
+ */
+bool msc_verdict(const char *socket_path, MscRole role, const char *vm_uuid,
+                 const char *migration_id, unsigned timeout_ms,
+                 MscVerdict *verdict, GError **errp);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(MscClient, msc_client_unref)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(MscChannel, msc_channel_free)
+
+G_END_DECLS
+
+#endif

@@ -1,0 +1,123 @@
+/*
+ * The record layer of the migration-sc transport.
+ *
+ * One channel has a sealer (bytes to the network) and an opener (bytes from
+ * the network).  They share nothing, so that one thread may seal while another
+ * opens without a lock; each by itself is used by one thread at a time.
+ *
+ * Neither does I/O: the caller moves the bytes, blocking or not as it likes.
+ * The format is specified in docs/transport.md, "Records".
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#ifndef MIGRATION_SC_RECORD_H
+#define MIGRATION_SC_RECORD_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+G_BEGIN_DECLS
+
+/* Most payload bytes in one record. */
+#define MSC_RECORD_MAX_PAYLOAD (512 * 1024)
+
+typedef struct MscSealer MscSealer;
+typedef struct MscOpener MscOpener;
+
+/* What one direction of a channel has done so far. */
+typedef struct {
+    uint64_t payload_bytes;
+    uint64_t records;
+    uint64_t rekeys;
+} MscRecordStats;
+
+/**
+ * msc_sealer_seal: take payload from @iov and seal it as one record.
+ *
+ * Copies at most MSC_RECORD_MAX_PAYLOAD bytes into the sealer's own buffer
+ * before it seals them: @iov may be guest memory that changes meanwhile.
+ * Must not be called while msc_sealer_pending() still returns bytes.
+ *
+ * Returns: payload bytes taken (> 0 unless @iov is empty), or -1 with @errp
+ * set, after which the sealer refuses all further work.
+ */
+ssize_t msc_sealer_seal(MscSealer *sealer, const struct iovec *iov,
+                        size_t niov, GError **errp);
+
+/**
+ * msc_sealer_end: seal the end-of-stream record.  Nothing can be sealed after.
+ * Same rule on pending bytes as msc_sealer_seal().  A second call is harmless
+ * and seals nothing.
+ */
+bool msc_sealer_end(MscSealer *sealer, GError **errp);
+
+/**
+ * msc_sealer_pending: the sealed bytes that still have to go to the network.
+ * Returns: a pointer into the sealer's buffer, *@len == 0 if there are none.
+ */
+const uint8_t *msc_sealer_pending(const MscSealer *sealer, size_t *len);
+
+/* msc_sealer_consume: the network took the first @len pending bytes. */
+void msc_sealer_consume(MscSealer *sealer, size_t len);
+
+void msc_sealer_get_stats(const MscSealer *sealer, MscRecordStats *stats);
+
+typedef enum {
+    MSC_OPENER_MORE,    /* needs more bytes from the network */
+    MSC_OPENER_DATA,    /* payload is ready for msc_opener_read() */
+    MSC_OPENER_END,     /* the peer ended the stream; nothing follows */
+} MscOpenerState;
+
+/**
+ * msc_opener_space: where to put bytes read from the network.
+ * Valid in state MORE only.  *@len is how many bytes fit, always > 0.
+ */
+uint8_t *msc_opener_space(MscOpener *opener, size_t *len);
+
+/**
+ * msc_opener_fed: @len bytes were put at msc_opener_space().
+ *
+ * Returns: false with @errp set if a record is malformed or does not open
+ * (changed, dropped, replayed, of another channel or direction).  The opener
+ * then refuses all further work; no byte of that record was handed out.
+ */
+bool msc_opener_fed(MscOpener *opener, size_t len, GError **errp);
+
+MscOpenerState msc_opener_state(const MscOpener *opener);
+
+/**
+ * msc_opener_read: move opened payload to @iov.
+ * Returns: bytes moved; 0 in any state but DATA, or if @iov has no room.  When the
+ * last payload byte is gone and a whole further record is buffered already,
+ * the state may be DATA again at once; a record that fails then sets the
+ * error that the next call of msc_opener_fed() or msc_opener_check() returns.
+ */
+size_t msc_opener_read(MscOpener *opener, const struct iovec *iov,
+                       size_t niov);
+
+/* msc_opener_check: false with @errp set if the opener has failed. */
+bool msc_opener_check(const MscOpener *opener, GError **errp);
+
+/**
+ * msc_opener_eof: the network says end of file.
+ * Returns: true after an end-of-stream record; false with @errp set otherwise:
+ * a stream that just stops was truncated.
+ */
+bool msc_opener_eof(MscOpener *opener, GError **errp);
+
+void msc_opener_get_stats(const MscOpener *opener, MscRecordStats *stats);
+
+/* Both wipe their keys. NULL is allowed. */
+void msc_sealer_free(MscSealer *sealer);
+void msc_opener_free(MscOpener *opener);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(MscSealer, msc_sealer_free)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(MscOpener, msc_opener_free)
+
+G_END_DECLS
+
+#endif

@@ -1,0 +1,56 @@
+/*
+ * Every number of every format, in one place, with its unit.
+ * Integers on the wire are big-endian unless it says otherwise.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#ifndef MSC_WIRE_FORMAT_H
+#define MSC_WIRE_FORMAT_H
+
+#include <migration-sc/helper-client.h>
+
+/* ---- transport: handshake (docs/transport.md) ---- */
+
+#define MSC_TRANSPORT_MAGIC 0x4d534354u         /* "MSCT" */
+#define MSC_TRANSPORT_VERSION 1
+#define MSC_TRANSPORT_OLDEST 1
+/* A handshake message without its u32 length prefix, bytes. */
+#define MSC_HANDSHAKE_MAX (1024 * 1024)
+/* The admission request or answer inside it, bytes. */
+#define MSC_ADMISSION_MAX (MSC_HANDSHAKE_MAX - 4096)
+#define MSC_REASON_MAX 2048
+#define MSC_NAME_MAX 255
+
+/* ---- transport: records ---- */
+
+/* u32 payload length, u8 type, u8 flags, u16 zero: the associated data. */
+#define MSC_RECORD_HEADER 8
+/* Bytes sealed under one key before the sender moves to the next; far below
+ * the tightest limit of any suite (AES-GCM: 2^36 - 32 bytes a message and
+ * about 2^32 records; RFC 9147 appendix B for the reasoning). */
+#define MSC_REKEY_BYTES (16ull * 1024 * 1024 * 1024)
+#define MSC_REKEY_RECORDS (1ull << 24)
+
+/* ---- helper protocol: QEMU <-> helper (docs/helper-protocol.md) ---- */
+
+#define MSC_HELPER_VERSION 1
+/* u32 payload length, u16 type, u16 zero. */
+#define MSC_HELPER_HEADER 8
+#define MSC_HELPER_PAYLOAD_MAX (MSC_CHUNK_MAX + 4096)
+#define MSC_TOKEN_LEN 32
+
+/* ---- sealed context ---- */
+
+#define MSC_CHUNK_HEADER 16
+#define MSC_CHUNK_PLAIN_MAX (MSC_CHUNK_MAX - 64)
+
+/* ---- plain context (docs/context.md) ---- */
+
+#define MSC_CONTEXT_MAGIC 0x4d534358u           /* "MSCX" */
+#define MSC_CONTEXT_VERSION 1
+#define MSC_CONTEXT_OLDEST 1
+/* A whole plain context, bytes; about 20 million flows would be more. */
+#define MSC_CONTEXT_MAX (1024u * 1024 * 1024)
+#define MSC_SECTIONS_MAX 16
+
+#endif
