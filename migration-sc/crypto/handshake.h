@@ -88,6 +88,9 @@ typedef enum {
 MscStep msc_handshake_step(MscHandshake *hs, const uint8_t *in, size_t len,
                            GByteArray *out, GError **errp);
 
+/* Does @hs begin, with @in NULL? */
+bool msc_handshake_speaks_first(const MscHandshake *hs);
+
 /* After DONE.  All owned by @hs, except where it says taken. */
 const char *msc_handshake_peer(const MscHandshake *hs);
 GBytes *msc_handshake_answer(const MscHandshake *hs);           /* SOURCE */

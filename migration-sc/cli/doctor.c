@@ -1,0 +1,164 @@
+/*
+ * migration-sc doctor
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "commands.h"
+#include "config.h"
+#include "control.h"
+#include "error.h"
+#include "identity.h"
+#include "kem.h"
+#include "provider.h"
+#include "suite.h"
+#include "vm.h"
+
+/* What one QEMU channel needs locked at most, with room to spare. */
+#define MEMLOCK_WANTED (1024 * 1024)
+
+typedef struct {
+    GPtrArray *problems;        /* must be fixed */
+    GPtrArray *notes;           /* works, but could be better */
+} Findings;
+
+static void take_error(Findings *f, GError *err)
+{
+    g_ptr_array_add(f->problems, g_strdup(err->message));
+    g_error_free(err);
+}
+
+static void check_config(MscCli *cli, Findings *f)
+{
+    g_autoptr(MscIdentity) identity = NULL;
+    g_autoptr(MscConfig) config = NULL;
+    g_autoptr(GPtrArray) peers = NULL;
+    g_autoptr(GPtrArray) vms = NULL;
+    GError *err = NULL;
+
+    identity = msc_identity_load(cli->config_dir, &err);
+    if (!identity) {
+        take_error(f, g_steal_pointer(&err));
+    }
+    config = msc_config_load(cli->config_dir, &err);
+    if (!config) {
+        take_error(f, g_steal_pointer(&err));
+    }
+    peers = msc_peers_load(cli->config_dir, &err);
+    if (!peers) {
+        take_error(f, g_steal_pointer(&err));
+    } else if (!peers->len) {
+        g_ptr_array_add(f->problems, g_strdup(
+            "no other host is trusted: 'migration-sc peer add NAME KEY' with "
+            "the key that 'keygen' printed there"));
+    }
+    vms = msc_vms_load(cli->config_dir, &err);
+    if (!vms) {
+        take_error(f, g_steal_pointer(&err));
+    } else if (!vms->len) {
+        g_ptr_array_add(f->problems, g_strdup(
+            "no guest is registered: 'migration-sc vm add UUID --address "
+            "ADDR'"));
+    }
+}
+
+static void check_crypto(Findings *f)
+{
+    struct rlimit lock;
+
+    if (!msc_suite_by_id(MSC_SUITE_AES_256_GCM)) {
+        g_ptr_array_add(f->notes, g_strdup(
+            "this CPU has no AES instructions: aes-256-gcm is not offered"));
+    }
+    if (!msc_suite_by_id(MSC_SUITE_AEGIS_128L)) {
+        g_ptr_array_add(f->notes, g_strdup(
+            "libsodium is older than 1.0.19: the fast AEGIS suites are not "
+            "offered"));
+    }
+    if (!msc_kem_by_id(MSC_KEM_XWING)) {
+        g_ptr_array_add(f->notes, g_strdup(
+            "libsodium is older than 1.0.22: no post-quantum key "
+            "agreement"));
+    }
+    if (!getrlimit(RLIMIT_MEMLOCK, &lock) && lock.rlim_cur < MEMLOCK_WANTED) {
+        g_ptr_array_add(f->problems, g_strdup(
+            "less than 1 MiB may be locked: raise RLIMIT_MEMLOCK "
+            "(ulimit -l), or keys could be swapped out"));
+    }
+}
+
+static void check_daemon(MscCli *cli, Findings *f)
+{
+    g_autofree char *path = g_build_filename(cli->runtime_dir, "control.sock",
+                                             NULL);
+    MscControlRequest request = { .command = MSC_CONTROL_STATUS };
+    GError *err = NULL;
+    g_autoptr(JsonNode) result = msc_control_call(path, &request, 5000, &err);
+
+    if (!result) {
+        take_error(f, err);
+    }
+}
+
+static void check_providers(Findings *f)
+{
+    for (const MscProvider *const *p = msc_providers(); *p; p++) {
+        GError *err = NULL;
+
+        if (!(*p)->probe(f->problems, &err)) {
+            take_error(f, err);
+        }
+    }
+}
+
+static void print_list(JsonBuilder *b, const char *name, GPtrArray *list)
+{
+    if (b) {
+        json_builder_set_member_name(b, name);
+        json_builder_begin_array(b);
+    }
+    for (guint i = 0; i < list->len; i++) {
+        if (b) {
+            json_builder_add_string_value(b, list->pdata[i]);
+        } else {
+            printf("%s: %s\n", name, (const char *)list->pdata[i]);
+        }
+    }
+    if (b) {
+        json_builder_end_array(b);
+    }
+}
+
+bool msc_cmd_doctor(MscCli *cli, int argc, char **argv, GError **errp)
+{
+    g_autoptr(GPtrArray) problems = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GPtrArray) notes = g_ptr_array_new_with_free_func(g_free);
+    Findings f = { problems, notes };
+    g_autoptr(JsonBuilder) b = NULL;
+
+    if (!msc_cli_parse(cli, &argc, &argv, NULL, 0, 0, "",
+                       "Looks for what this host lacks, and says the fix. "
+                       "Exit status 0 if nothing must be fixed.", errp)) {
+        return false;
+    }
+    check_config(cli, &f);
+    check_crypto(&f);
+    check_daemon(cli, &f);
+    check_providers(&f);
+    if (cli->json) {
+        b = json_builder_new();
+        json_builder_begin_object(b);
+    }
+    print_list(b, "problem", problems);
+    print_list(b, "note", notes);
+    if (b) {
+        json_builder_end_object(b);
+        msc_cli_print_json(b);
+    } else if (!problems->len) {
+        printf("nothing is missing\n");
+    }
+    return !problems->len;
+}

@@ -1,0 +1,120 @@
+/*
+ * migration-sc status, migration-sc resolve
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include <stdio.h>
+
+#include "commands.h"
+#include "control.h"
+
+#define TIMEOUT_MS 10000
+
+static JsonNode *call(MscCli *cli, const MscControlRequest *request,
+                      GError **errp)
+{
+    g_autofree char *path = g_build_filename(cli->runtime_dir, "control.sock",
+                                             NULL);
+
+    return msc_control_call(path, request, TIMEOUT_MS, errp);
+}
+
+static void print_migration(JsonObject *m)
+{
+    const char *error = json_object_get_string_member(m, "error");
+
+    printf("%-12s %-11s %-10s with %-12s %-18s %5" G_GINT64_FORMAT
+           " flows %8" G_GINT64_FORMAT " bytes%s%s\n",
+           json_object_get_string_member(m, "name"),
+           json_object_get_string_member(m, "role"),
+           json_object_get_string_member(m, "stage"),
+           json_object_get_string_member(m, "peer"),
+           json_object_get_string_member(m, "suite"),
+           json_object_get_int_member(m, "flows"),
+           json_object_get_int_member(m, "bytes"), *error ? "  " : "", error);
+}
+
+static bool is_status(JsonNode *node, GError **errp)
+{
+    JsonObject *o = JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node)
+                                                 : NULL;
+
+    if (!o || !json_object_has_member(o, "migrations") ||
+        !json_object_has_member(o, "host")) {
+        g_set_error_literal(errp, G_IO_CHANNEL_ERROR,
+                            G_IO_CHANNEL_ERROR_FAILED,
+                            "the daemon's answer is not a status; is it of "
+                            "another version?");
+        return false;
+    }
+    return true;
+}
+
+bool msc_cmd_status(MscCli *cli, int argc, char **argv, GError **errp)
+{
+    MscControlRequest request = { .command = MSC_CONTROL_STATUS };
+    g_autoptr(JsonNode) result = NULL;
+    JsonArray *migrations;
+    JsonObject *o;
+
+    if (!msc_cli_parse(cli, &argc, &argv, NULL, 0, 0, "",
+                       "What the daemon on this host knows.", errp)) {
+        return false;
+    }
+    result = call(cli, &request, errp);
+    if (!result || !is_status(result, errp)) {
+        return false;
+    }
+    if (cli->json) {
+        g_autofree char *text = json_to_string(result, TRUE);
+
+        printf("%s\n", text);
+        return true;
+    }
+    o = json_node_get_object(result);
+    printf("host %s, %" G_GINT64_FORMAT " guests, %" G_GINT64_FORMAT
+           " peers\n", json_object_get_string_member(o, "host"),
+           json_object_get_int_member(o, "vms"),
+           json_object_get_int_member(o, "peers"));
+    migrations = json_object_get_array_member(o, "migrations");
+    for (guint i = 0; i < json_array_get_length(migrations); i++) {
+        print_migration(json_array_get_object_element(migrations, i));
+    }
+    return true;
+}
+
+bool msc_cmd_resolve(MscCli *cli, int argc, char **argv, GError **errp)
+{
+    gboolean here = FALSE, there = FALSE;
+    const GOptionEntry entries[] = {
+        { "here", 0, 0, G_OPTION_ARG_NONE, &here,
+          "the guest is this host's: it may run here", NULL },
+        { "there", 0, 0, G_OPTION_ARG_NONE, &there,
+          "the guest is the other host's: forget it here", NULL },
+        { 0 }
+    };
+    MscControlRequest request = { .command = MSC_CONTROL_RESOLVE };
+    g_autoptr(JsonNode) result = NULL;
+
+    if (!msc_cli_parse(cli, &argc, &argv, entries, 1, 1, "UUID",
+                       "Ends a migration that was cut between RELEASE and its "
+                       "receipt: the guest is paused on both hosts then. Say "
+                       "--here on exactly one host and --there on the other; "
+                       "two hosts with --here would run the guest twice.",
+                       errp)) {
+        return false;
+    }
+    if (here == there) {
+        g_set_error_literal(errp, MSC_USAGE_ERROR, 0,
+                            "say either --here or --there");
+        return false;
+    }
+    if (!g_uuid_string_is_valid(argv[1])) {
+        g_set_error(errp, MSC_USAGE_ERROR, 0, "'%s' is not a UUID", argv[1]);
+        return false;
+    }
+    request.vm = argv[1];
+    request.here = here;
+    result = call(cli, &request, errp);
+    return result != NULL;
+}

@@ -1,0 +1,173 @@
+/*
+ * migration-sc vm add|list|remove
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "commands.h"
+#include "vm.h"
+
+#define ARGUMENTS "add UUID | list | remove UUID"
+
+typedef struct {
+    char *name, *mark, *policy, *cgroup, *peer;
+    char **address, **nat_address;
+    int zone, uid;
+} VmOptions;
+
+static bool add_addresses(char **texts, GArray *out, GError **errp)
+{
+    for (; texts && *texts; texts++) {
+        MscAddress address;
+
+        if (!msc_address_parse(*texts, &address, errp)) {
+            return false;
+        }
+        g_array_append_val(out, address);
+    }
+    return true;
+}
+
+static bool add(MscCli *cli, const char *uuid, const VmOptions *o,
+                GError **errp)
+{
+    g_autoptr(MscVm) vm = g_new0(MscVm, 1);
+    MscSelector *s = vm->selector = msc_selector_new();
+
+    vm->uuid = g_ascii_strdown(uuid, -1);
+    vm->name = g_strdup(o->name ? o->name : vm->uuid);
+    vm->has_uid = o->uid >= 0;
+    vm->uid = o->uid >= 0 ? (uid_t)o->uid : 0;
+    vm->cgroup = g_strdup(o->cgroup);
+    vm->peer = g_strdup(o->peer);
+    if (o->zone > UINT16_MAX) {
+        g_set_error(errp, MSC_USAGE_ERROR, 0, "--zone %d: at most %d", o->zone,
+                    UINT16_MAX);
+        return false;
+    }
+    s->has_zone = o->zone >= 0;
+    s->zone = o->zone >= 0 ? (uint16_t)o->zone : 0;
+    s->has_mark = o->mark != NULL;
+    if (o->policy && strcmp(o->policy, "refuse") &&
+        strcmp(o->policy, "leave-behind")) {
+        g_set_error(errp, MSC_USAGE_ERROR, 0,
+                    "--nat-policy %s: must be refuse or leave-behind",
+                    o->policy);
+        return false;
+    }
+    s->nat_policy = o->policy && !strcmp(o->policy, "leave-behind")
+                        ? MSC_NAT_LEAVE_BEHIND : MSC_NAT_REFUSE;
+    return (!o->mark ||
+            msc_mark_parse(o->mark, &s->mark, &s->mark_mask, errp)) &&
+           add_addresses(o->address, s->addresses, errp) &&
+           add_addresses(o->nat_address, s->nat_addresses, errp) &&
+           msc_vm_save(cli->config_dir, vm, errp);
+}
+
+static char *addresses_text(const GArray *addresses)
+{
+    GString *out = g_string_new(NULL);
+
+    for (guint i = 0; i < addresses->len; i++) {
+        g_autofree char *text = msc_address_format(
+            &g_array_index(addresses, MscAddress, i));
+
+        g_string_append_printf(out, "%s%s", i ? "," : "", text);
+    }
+    return g_string_free(out, FALSE);
+}
+
+static bool list(MscCli *cli, GError **errp)
+{
+    g_autoptr(GPtrArray) vms = msc_vms_load(cli->config_dir, errp);
+    g_autoptr(JsonBuilder) b = json_builder_new();
+
+    if (!vms) {
+        return false;
+    }
+    json_builder_begin_array(b);
+    for (guint i = 0; i < vms->len; i++) {
+        const MscVm *vm = vms->pdata[i];
+        const MscSelector *s = vm->selector;
+        g_autofree char *addresses = addresses_text(s->addresses);
+        g_autofree char *nat = addresses_text(s->nat_addresses);
+
+        json_builder_begin_object(b);
+        msc_cli_json_text(b, "uuid", vm->uuid);
+        msc_cli_json_text(b, "name", vm->name);
+        msc_cli_json_text(b, "addresses", addresses);
+        msc_cli_json_text(b, "nat_addresses", nat);
+        if (s->has_zone) {
+            msc_cli_json_number(b, "zone", s->zone);
+        }
+        if (s->has_mark) {
+            msc_cli_json_number(b, "mark", s->mark);
+            msc_cli_json_number(b, "mark_mask", s->mark_mask);
+        }
+        msc_cli_json_text(b, "peer", vm->peer ? vm->peer : "");
+        json_builder_end_object(b);
+        if (!cli->json) {
+            g_autofree char *zone = s->has_zone
+                ? g_strdup_printf("zone %u", s->zone) : g_strdup("");
+
+            printf("%s  %-16s %-10s %s%s%s\n", vm->uuid, vm->name, zone,
+                   addresses, *nat ? " NAT " : "", nat);
+        }
+    }
+    json_builder_end_array(b);
+    if (cli->json) {
+        msc_cli_print_json(b);
+    }
+    return true;
+}
+
+bool msc_cmd_vm(MscCli *cli, int argc, char **argv, GError **errp)
+{
+    VmOptions o = { .zone = -1, .uid = -1 };
+    const GOptionEntry entries[] = {
+        { "name", 0, 0, G_OPTION_ARG_STRING, &o.name, "for people", "NAME" },
+        { "address", 0, 0, G_OPTION_ARG_STRING_ARRAY, &o.address,
+          "an address of the guest (repeatable)", "ADDR" },
+        { "nat-address", 0, 0, G_OPTION_ARG_STRING_ARRAY, &o.nat_address,
+          "a NAT address that moves with it (repeatable)", "ADDR" },
+        { "zone", 0, 0, G_OPTION_ARG_INT, &o.zone, "its conntrack zone",
+          "N" },
+        { "mark", 0, 0, G_OPTION_ARG_STRING, &o.mark,
+          "its conntrack mark", "VALUE[/MASK]" },
+        { "nat-policy", 0, 0, G_OPTION_ARG_STRING, &o.policy,
+          "flows that cannot move: refuse or leave-behind (refuse)",
+          "POLICY" },
+        { "uid", 0, 0, G_OPTION_ARG_INT, &o.uid,
+          "user whose process may act for it (0)", "UID" },
+        { "cgroup", 0, 0, G_OPTION_ARG_STRING, &o.cgroup,
+          "cgroup that process must be in", "PATH" },
+        { "peer", 0, 0, G_OPTION_ARG_STRING, &o.peer,
+          "the only host it may come from or go to", "NAME" },
+        { 0 }
+    };
+    bool ok = false;
+
+    if (!msc_cli_parse(cli, &argc, &argv, entries, 1, 2, ARGUMENTS,
+                       "The guests of this host, and which flows are theirs.",
+                       errp)) {
+        /* The error is set. */
+    } else if (!strcmp(argv[1], "add") && argc == 3) {
+        ok = add(cli, argv[2], &o, errp);
+    } else if (!strcmp(argv[1], "list") && argc == 2) {
+        ok = list(cli, errp);
+    } else if (!strcmp(argv[1], "remove") && argc == 3) {
+        ok = msc_vm_remove(cli->config_dir, argv[2], errp);
+    } else {
+        g_set_error(errp, MSC_USAGE_ERROR, 0, "expected: vm %s", ARGUMENTS);
+    }
+    g_free(o.name);
+    g_free(o.mark);
+    g_free(o.policy);
+    g_free(o.cgroup);
+    g_free(o.peer);
+    g_strfreev(o.address);
+    g_strfreev(o.nat_address);
+    return ok;
+}

@@ -1,0 +1,250 @@
+/*
+ * The trust store: the other hosts, one file each.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include <errno.h>
+#include <sodium.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "error.h"
+#include "identity.h"
+#include "keyfile.h"
+
+#define PEER_SUFFIX ".pub"
+
+static const struct {
+    const char *name;
+    unsigned roles;
+} role_names[] = {
+    { "source", MSC_PEER_MAY_SEND },
+    { "destination", MSC_PEER_MAY_RECEIVE },
+    { "both", MSC_PEER_MAY_SEND | MSC_PEER_MAY_RECEIVE },
+};
+
+void msc_peer_free(MscPeer *peer)
+{
+    if (peer) {
+        g_free(peer->name);
+        g_strfreev(peer->addresses);
+        g_strfreev(peer->vms);
+        g_free(peer);
+    }
+}
+
+static bool key_from_base64(const char *text,
+                            uint8_t key[MSC_IDENTITY_KEY_LEN])
+{
+    size_t got;
+
+    return sodium_base642bin(key, MSC_IDENTITY_KEY_LEN, text, strlen(text),
+                             " \t\r\n", &got, NULL,
+                             sodium_base64_VARIANT_ORIGINAL) == 0 &&
+           got == MSC_IDENTITY_KEY_LEN;
+}
+
+/* Lists always have a NULL at the end, even if the key is absent. */
+static char **get_list(GKeyFile *file, const char *key)
+{
+    char **list = g_key_file_get_string_list(file, "peer", key, NULL, NULL);
+
+    return list ? list : g_new0(char *, 1);
+}
+
+MscPeer *msc_peer_parse(const char *name, const char *data, size_t len,
+                        GError **errp)
+{
+    static const char *const keys[] = { "key", "address", "vm", "role", NULL };
+    static const MscKeyFileGroup groups[] = { { "peer", keys }, { 0 } };
+    g_autofree char *what = g_strdup_printf("peer '%s'", name);
+    g_autoptr(GKeyFile) file = msc_keyfile_parse(what, data, len, groups,
+                                                 errp);
+    g_autoptr(MscPeer) peer = g_new0(MscPeer, 1);
+    g_autofree char *key = NULL;
+    g_autofree char *role = NULL;
+
+    if (!file) {
+        return NULL;
+    }
+    peer->name = g_strdup(name);
+    key = g_key_file_get_string(file, "peer", "key", NULL);
+    if (!key || !key_from_base64(key, peer->key)) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
+                    "%s: key= must be a public key of %u bytes in base64",
+                    what, MSC_IDENTITY_KEY_LEN);
+        return NULL;
+    }
+    peer->addresses = get_list(file, "address");
+    peer->vms = get_list(file, "vm");
+    role = g_key_file_get_string(file, "peer", "role", NULL);
+    for (size_t i = 0; i < G_N_ELEMENTS(role_names); i++) {
+        if (!strcmp(role ? role : "both", role_names[i].name)) {
+            peer->roles = role_names[i].roles;
+        }
+    }
+    if (!peer->roles) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
+                    "%s: role=%s must be source, destination or both", what,
+                    role);
+        return NULL;
+    }
+    return g_steal_pointer(&peer);
+}
+
+char *msc_peer_format(const MscPeer *peer)
+{
+    g_autoptr(GKeyFile) file = g_key_file_new();
+    g_autofree char *key = g_base64_encode(peer->key, sizeof(peer->key));
+
+    g_key_file_set_string(file, "peer", "key", key);
+    if (peer->addresses && *peer->addresses) {
+        g_key_file_set_string_list(file, "peer", "address",
+                                   (const char *const *)peer->addresses,
+                                   g_strv_length(peer->addresses));
+    }
+    if (peer->vms && *peer->vms) {
+        g_key_file_set_string_list(file, "peer", "vm",
+                                   (const char *const *)peer->vms,
+                                   g_strv_length(peer->vms));
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(role_names); i++) {
+        if (role_names[i].roles == peer->roles) {
+            g_key_file_set_string(file, "peer", "role", role_names[i].name);
+        }
+    }
+    return g_key_file_to_data(file, NULL, NULL);
+}
+
+static bool peer_is_new(GPtrArray *peers, const MscPeer *peer, GError **errp)
+{
+    for (guint i = 0; i < peers->len; i++) {
+        const MscPeer *other = peers->pdata[i];
+
+        if (!memcmp(other->key, peer->key, sizeof(peer->key))) {
+            g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
+                        "peers '%s' and '%s' have the same key: remove one",
+                        other->name, peer->name);
+            return false;
+        }
+    }
+    return true;
+}
+
+static gint by_name(gconstpointer a, gconstpointer b)
+{
+    const MscPeer *const *x = a;
+    const MscPeer *const *y = b;
+
+    return strcmp((*x)->name, (*y)->name);
+}
+
+static char *peer_path(const char *config_dir, const char *name)
+{
+    g_autofree char *file = g_strconcat(name, PEER_SUFFIX, NULL);
+
+    return g_build_filename(config_dir, "peers.d", file, NULL);
+}
+
+GPtrArray *msc_peers_load(const char *config_dir, GError **errp)
+{
+    g_autofree char *dir_path = g_build_filename(config_dir, "peers.d", NULL);
+    g_autoptr(GPtrArray) peers =
+        g_ptr_array_new_with_free_func((GDestroyNotify)msc_peer_free);
+    g_autoptr(GDir) dir = NULL;
+    const char *file;
+
+    if (!g_file_test(dir_path, G_FILE_TEST_EXISTS)) {
+        return g_steal_pointer(&peers);
+    }
+    dir = g_dir_open(dir_path, 0, errp);
+    if (!dir) {
+        return NULL;
+    }
+    while ((file = g_dir_read_name(dir))) {
+        g_autofree char *path = g_build_filename(dir_path, file, NULL);
+        g_autofree char *name = NULL;
+        g_autofree char *data = NULL;
+        MscPeer *peer;
+        gsize len;
+
+        if (!g_str_has_suffix(file, PEER_SUFFIX) || *file == '.') {
+            continue;
+        }
+        name = g_strndup(file, strlen(file) - strlen(PEER_SUFFIX));
+        if (!g_file_get_contents(path, &data, &len, errp)) {
+            return NULL;
+        }
+        peer = msc_peer_parse(name, data, len, errp);
+        if (!peer) {
+            return NULL;
+        }
+        if (!peer_is_new(peers, peer, errp)) {
+            msc_peer_free(peer);
+            return NULL;
+        }
+        g_ptr_array_add(peers, peer);
+    }
+    g_ptr_array_sort(peers, by_name);
+    return g_steal_pointer(&peers);
+}
+
+bool msc_peer_save(const char *config_dir, const MscPeer *peer, GError **errp)
+{
+    g_autoptr(GPtrArray) peers = NULL;
+    g_autofree char *path = peer_path(config_dir, peer->name);
+    g_autofree char *text = msc_peer_format(peer);
+
+    if (!msc_name_is_safe(peer->name)) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
+                    "'%.80s' cannot be a peer's name: use letters, digits, "
+                    "'.', '_' and '-'", peer->name);
+        return false;
+    }
+    peers = msc_peers_load(config_dir, errp);
+    if (!peers) {
+        return false;
+    }
+    for (guint i = peers->len; i; i--) {
+        const MscPeer *other = peers->pdata[i - 1];
+
+        if (!strcmp(other->name, peer->name)) {
+            g_ptr_array_remove_index(peers, i - 1);
+        }
+    }
+    return peer_is_new(peers, peer, errp) &&
+           msc_file_replace(path, text, 0644, errp);
+}
+
+bool msc_peer_remove(const char *config_dir, const char *name, GError **errp)
+{
+    g_autofree char *path = NULL;
+
+    if (!msc_name_is_safe(name)) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
+                    "'%.80s' is not a peer's name", name);
+        return false;
+    }
+    path = peer_path(config_dir, name);
+    if (unlink(path)) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
+                    "cannot remove peer '%s': %s", name, g_strerror(errno));
+        return false;
+    }
+    return true;
+}
+
+bool msc_peer_key_parse(const char *text, uint8_t key[MSC_IDENTITY_KEY_LEN],
+                        GError **errp)
+{
+    g_autoptr(MscPeer) peer = NULL;
+
+    if (key_from_base64(text, key)) {
+        return true;
+    }
+    peer = msc_peer_parse("(given)", text, strlen(text), errp);
+    if (peer) {
+        memcpy(key, peer->key, MSC_IDENTITY_KEY_LEN);
+    }
+    return peer != NULL;
+}

@@ -1,0 +1,142 @@
+/*
+ * Handshakes: each on a connection of its own, so that channels need not
+ * wait for each other and a stuck one does not block the session.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "client-private.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "channel-keys.h"
+#include "context.h"
+#include "error.h"
+#include "secret.h"
+
+void msc_channel_free(MscChannel *channel)
+{
+    if (!channel) {
+        return;
+    }
+    g_free(channel->suite);
+    g_free(channel->kem);
+    g_free(channel->peer);
+    msc_sealer_free(channel->sealer);
+    msc_opener_free(channel->opener);
+    g_free(channel);
+}
+
+/* From here on msc_client_cancel() reaches @fd. */
+static bool handshake_begin(MscClient *client, int fd, GError **errp)
+{
+    bool cancelled;
+
+    g_mutex_lock(&client->fd_lock);
+    cancelled = client->cancelled;
+    if (!cancelled) {
+        g_array_append_val(client->handshake_fds, fd);
+    }
+    g_mutex_unlock(&client->fd_lock);
+    if (cancelled) {
+        g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_CANCELLED,
+                            "the migration was cancelled");
+    }
+    return !cancelled;
+}
+
+static void handshake_end(MscClient *client, int fd)
+{
+    g_mutex_lock(&client->fd_lock);
+    for (guint i = 0; i < client->handshake_fds->len; i++) {
+        if (g_array_index(client->handshake_fds, int, i) == fd) {
+            g_array_remove_index_fast(client->handshake_fds, i);
+            break;
+        }
+    }
+    g_mutex_unlock(&client->fd_lock);
+}
+
+static MscChannel *channel_new(MscClient *client, const MscKeysMessage *m,
+                               GError **errp)
+{
+    MscChannelKeys *keys = msc_secret_new(sizeof(*keys), errp);
+    g_autoptr(MscChannel) channel = g_new0(MscChannel, 1);
+
+    if (!keys) {
+        return NULL;
+    }
+    keys->suite = m->suite;
+    keys->kind = m->kind;
+    keys->number = m->number;
+    keys->rekey_bytes = m->rekey_bytes;
+    memcpy(keys->send, m->send, sizeof(keys->send));
+    memcpy(keys->recv, m->recv, sizeof(keys->recv));
+    channel->sealer = msc_sealer_new(keys, errp);
+    if (channel->sealer) {
+        channel->opener = msc_opener_new(keys, errp);
+    }
+    msc_secret_free(keys);
+    if (!channel->opener) {
+        return NULL;
+    }
+    channel->kind = (MscChannelKind)m->kind;
+    channel->number = m->number;
+    channel->suite = g_strdup(m->suite_name);
+    channel->kem = g_strdup(m->kem);
+    channel->peer = g_strdup(m->peer);
+    channel->handshake_us = m->handshake_us;
+    msc_uuid_format(m->migration_id, channel->migration_id);
+
+    g_mutex_lock(&client->fd_lock);
+    memcpy(client->migration_id, m->migration_id, MSC_ID_LEN);
+    client->have_migration_id = true;
+    g_mutex_unlock(&client->fd_lock);
+    return g_steal_pointer(&channel);
+}
+
+MscChannel *msc_client_handshake(MscClient *client, int fd,
+                                 MscChannelKind kind, uint32_t number,
+                                 const char *expected_peer,
+                                 uint64_t rekey_bytes, GError **errp)
+{
+    MscChannelMessage request = {
+        .kind = (uint8_t)kind,
+        .number = number,
+        .rekey_bytes = rekey_bytes,
+        .expected_peer = (char *)(expected_peer ? expected_peer : ""),
+    };
+    g_autoptr(GByteArray) payload = g_byte_array_new();
+    MscChannel *channel = NULL;
+    MscKeysMessage keys;
+    g_auto(MscFrame) reply;
+    int conn;
+
+    msc_frame_init(&reply);
+    if (strlen(request.expected_peer) > MSC_NAME_MAX) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
+                    "the peer's name is longer than %u bytes", MSC_NAME_MAX);
+        return NULL;
+    }
+    conn = msc_unix_connect(client->socket_path,
+                            msc_deadline(client->timeout_ms), errp);
+    if (conn < 0) {
+        return NULL;
+    }
+    if (handshake_begin(client, conn, errp)) {
+        memcpy(request.token, client->token, sizeof(request.token));
+        msc_channel_encode(&request, payload);
+        msc_wipe(request.token, sizeof(request.token));
+        if (msc_client_exchange(conn, MSC_MSG_CHANNEL, payload, fd,
+                                client->timeout_ms, &reply, errp) &&
+            msc_keys_decode(reply.payload->data, reply.payload->len, &keys,
+                            errp)) {
+            channel = channel_new(client, &keys, errp);
+            msc_keys_message_clear(&keys);
+        }
+        msc_wipe(payload->data, payload->len);
+        handshake_end(client, conn);
+    }
+    close(conn);
+    return channel;
+}

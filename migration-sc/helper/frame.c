@@ -1,0 +1,289 @@
+/*
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "frame.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "error.h"
+#include "helper-messages.h"
+#include "secret.h"
+
+gint64 msc_deadline(unsigned timeout_ms)
+{
+    return g_get_monotonic_time() + (gint64)timeout_ms * 1000;
+}
+
+/* 1: ready, 0: the deadline passed, -1: errno. */
+static int wait_for(int fd, short events, gint64 deadline)
+{
+    for (;;) {
+        struct pollfd p = { .fd = fd, .events = events };
+        gint64 left = deadline - g_get_monotonic_time();
+        int ms = deadline < 0 ? -1 : left <= 0 ? 0
+                              : (int)MIN(left / 1000 + 1, G_MAXINT);
+        int n = poll(&p, 1, ms);
+
+        if (n > 0 || (n < 0 && errno != EINTR)) {
+            return n;
+        }
+        if (n == 0 && (deadline >= 0 &&
+                       g_get_monotonic_time() >= deadline)) {
+            return 0;
+        }
+    }
+}
+
+static bool would_block(int err)
+{
+    return err == EAGAIN || err == EWOULDBLOCK || err == EINTR;
+}
+
+static bool io_error(GError **errp, const char *who, const char *verb)
+{
+    g_set_error(errp, MSC_ERROR, MSC_ERROR_IO, "%s %s: %s", verb, who,
+                g_strerror(errno));
+    return false;
+}
+
+static bool timed_out(GError **errp, const char *who)
+{
+    g_set_error(errp, MSC_ERROR, MSC_ERROR_TIMEOUT,
+                "%s did not answer in time", who);
+    return false;
+}
+
+static bool send_with_fd(int fd, const void *data, size_t len, int pass_fd,
+                         gint64 deadline, const char *who, GError **errp)
+{
+    const uint8_t *p = data;
+
+    while (len) {
+        union {
+            struct cmsghdr align;
+            char buf[CMSG_SPACE(sizeof(int))];
+        } control = { 0 };
+        struct iovec iov = { .iov_base = (void *)p, .iov_len = len };
+        struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+        ssize_t n;
+
+        if (pass_fd >= 0) {
+            msg.msg_control = control.buf;
+            msg.msg_controllen = sizeof(control.buf);
+            struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+
+            c->cmsg_level = SOL_SOCKET;
+            c->cmsg_type = SCM_RIGHTS;
+            c->cmsg_len = CMSG_LEN(sizeof(int));
+            memcpy(CMSG_DATA(c), &pass_fd, sizeof(int));
+        }
+        n = sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (n > 0) {
+            p += n;
+            len -= (size_t)n;
+            pass_fd = -1;
+            continue;
+        }
+        if (n < 0 && !would_block(errno)) {
+            return io_error(errp, who, "cannot send to");
+        }
+        switch (wait_for(fd, POLLOUT, deadline)) {
+        case 0:
+            return timed_out(errp, who);
+        case -1:
+            return io_error(errp, who, "cannot wait for");
+        }
+    }
+    return true;
+}
+
+bool msc_socket_send(int fd, const void *data, size_t len, gint64 deadline,
+                     const char *who, GError **errp)
+{
+    return send_with_fd(fd, data, len, -1, deadline, who, errp);
+}
+
+/* Takes the descriptor out of @msg, closing any beyond the first. */
+static void take_fds(struct msghdr *msg, int *fd)
+{
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+        size_t count;
+
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) {
+            continue;
+        }
+        count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < count; i++) {
+            int got;
+
+            memcpy(&got, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+            if (fd && *fd < 0) {
+                *fd = got;
+            } else {
+                close(got);
+            }
+        }
+    }
+}
+
+/* Returns 1 when all came, 0 at end of file before the first byte, -1. */
+static int recv_with_fd(int fd, void *data, size_t len, int *got_fd,
+                        gint64 deadline, const char *who, GError **errp)
+{
+    uint8_t *p = data;
+
+    while (len) {
+        union {
+            struct cmsghdr align;
+            char buf[CMSG_SPACE(4 * sizeof(int))];
+        } control;
+        struct iovec iov = { .iov_base = p, .iov_len = len };
+        struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1,
+                              .msg_control = control.buf,
+                              .msg_controllen = sizeof(control.buf) };
+        ssize_t n = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+        if (n >= 0) {
+            take_fds(&msg, got_fd);
+        }
+        if (n > 0) {
+            p += n;
+            len -= (size_t)n;
+            continue;
+        }
+        if (n == 0) {
+            if (p == data) {
+                return 0;
+            }
+            g_set_error(errp, MSC_ERROR, MSC_ERROR_IO,
+                        "%s hung up in the middle of a message", who);
+            return -1;
+        }
+        if (!would_block(errno)) {
+            io_error(errp, who, "cannot read from");
+            return -1;
+        }
+        switch (wait_for(fd, POLLIN, deadline)) {
+        case 0:
+            timed_out(errp, who);
+            return -1;
+        case -1:
+            io_error(errp, who, "cannot wait for");
+            return -1;
+        }
+    }
+    return 1;
+}
+
+bool msc_socket_recv(int fd, void *data, size_t len, gint64 deadline,
+                     const char *who, GError **errp)
+{
+    int n = recv_with_fd(fd, data, len, NULL, deadline, who, errp);
+
+    if (n == 0) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_IO, "%s hung up", who);
+    }
+    return n > 0;
+}
+
+void msc_frame_init(MscFrame *frame)
+{
+    frame->type = 0;
+    frame->fd = -1;
+    frame->payload = g_byte_array_new();
+}
+
+void msc_frame_clear(MscFrame *frame)
+{
+    if (frame->payload) {
+        msc_wipe(frame->payload->data, frame->payload->len);
+        g_clear_pointer(&frame->payload, g_byte_array_unref);
+    }
+    if (frame->fd >= 0) {
+        close(frame->fd);
+        frame->fd = -1;
+    }
+}
+
+bool msc_frame_send(int fd, uint16_t type, const GByteArray *payload,
+                    int pass_fd, gint64 deadline, const char *who,
+                    GError **errp)
+{
+    uint8_t header[MSC_HELPER_HEADER];
+    uint32_t len = payload ? payload->len : 0;
+
+    g_assert(len <= MSC_HELPER_PAYLOAD_MAX);
+    msc_frame_header_encode(header, type, len);
+    return send_with_fd(fd, header, sizeof(header), pass_fd, deadline, who,
+                        errp) &&
+           (!len || msc_socket_send(fd, payload->data, len, deadline, who,
+                                    errp));
+}
+
+MscFrameResult msc_frame_recv(int fd, MscFrame *frame, gint64 deadline,
+                              unsigned body_ms, const char *who,
+                              GError **errp)
+{
+    uint8_t header[MSC_HELPER_HEADER];
+    uint32_t len;
+
+    msc_frame_clear(frame);
+    msc_frame_init(frame);
+    switch (recv_with_fd(fd, header, 1, &frame->fd, deadline, who, errp)) {
+    case 0:
+        return MSC_FRAME_CLOSED;
+    case -1:
+        return MSC_FRAME_FAILED;
+    }
+    deadline = msc_deadline(body_ms);
+    if (!msc_socket_recv(fd, header + 1, sizeof(header) - 1, deadline, who,
+                         errp) ||
+        !msc_frame_header_decode(header, &frame->type, &len, errp)) {
+        return MSC_FRAME_FAILED;
+    }
+    g_byte_array_set_size(frame->payload, len);
+    if (len && !msc_socket_recv(fd, frame->payload->data, len, deadline, who,
+                                errp)) {
+        return MSC_FRAME_FAILED;
+    }
+    return MSC_FRAME_OK;
+}
+
+int msc_unix_connect(const char *path, gint64 deadline, GError **errp)
+{
+    struct sockaddr_un addr = { .sun_family = AF_UNIX };
+    int fd;
+
+    if (strlen(path) >= sizeof(addr.sun_path)) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
+                    "socket path '%s' is longer than %zu bytes", path,
+                    sizeof(addr.sun_path) - 1);
+        return -1;
+    }
+    strcpy(addr.sun_path, path);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    while (fd >= 0 && connect(fd, (struct sockaddr *)&addr, sizeof(addr))) {
+        int err = errno;
+
+        /* EAGAIN: the backlog of a Unix socket is full; there is no event
+         * to poll for (unix(7)). */
+        if (err == EAGAIN && g_get_monotonic_time() < deadline) {
+            g_usleep(5000);
+            continue;
+        }
+        close(fd);
+        fd = -1;
+        errno = err;
+    }
+    if (fd < 0) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_IO,
+                    "no migration helper at '%s': %s; is migration-scd "
+                    "running?", path, g_strerror(errno));
+    }
+    return fd;
+}

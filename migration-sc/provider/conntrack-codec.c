@@ -1,0 +1,397 @@
+/*
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "conntrack-codec.h"
+
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "error.h"
+
+#define WHAT "conntrack payload"
+#define LABEL_BITS 128          /* NF_CT_LABELS_MAX_SIZE in the kernel */
+#define HELPER_NAME_MAX 15      /* NF_CT_HELPER_NAME_LEN less the NUL */
+
+typedef enum {
+    RAW,        /* as the kernel has it: addresses, ports, in network order */
+    NUMBER,     /* in host order in memory, big-endian on the wire */
+    NAME,       /* u8 length, characters */
+    LABELS,     /* u8 length, bytes; bit 0 is the lowest bit of the first */
+} Kind;
+
+typedef struct {
+    uint8_t tag;                /* never reused */
+    uint8_t len;                /* bytes; 0 for NAME and LABELS */
+    Kind kind;
+    enum nf_conntrack_attr attr;
+} Field;
+
+/* In ascending order of tags, which is the order on the wire. */
+static const Field fields[] = {
+    { 1, 1, RAW, ATTR_ORIG_L3PROTO },
+    { 2, 1, RAW, ATTR_ORIG_L4PROTO },
+    { 3, 4, RAW, ATTR_ORIG_IPV4_SRC },
+    { 4, 4, RAW, ATTR_ORIG_IPV4_DST },
+    { 5, 16, RAW, ATTR_ORIG_IPV6_SRC },
+    { 6, 16, RAW, ATTR_ORIG_IPV6_DST },
+    { 7, 2, RAW, ATTR_ORIG_PORT_SRC },
+    { 8, 2, RAW, ATTR_ORIG_PORT_DST },
+    { 9, 1, RAW, ATTR_ICMP_TYPE },
+    { 10, 1, RAW, ATTR_ICMP_CODE },
+    { 11, 2, RAW, ATTR_ICMP_ID },
+    /* The reply tuple; all absent where it mirrors the original one. */
+    { 13, 4, RAW, ATTR_REPL_IPV4_SRC },
+    { 14, 4, RAW, ATTR_REPL_IPV4_DST },
+    { 15, 16, RAW, ATTR_REPL_IPV6_SRC },
+    { 16, 16, RAW, ATTR_REPL_IPV6_DST },
+    { 17, 2, RAW, ATTR_REPL_PORT_SRC },
+    { 18, 2, RAW, ATTR_REPL_PORT_DST },
+    { 24, 2, NUMBER, ATTR_ZONE },
+    { 25, 4, NUMBER, ATTR_STATUS },
+    { 26, 4, NUMBER, ATTR_TIMEOUT },
+    { 27, 4, NUMBER, ATTR_MARK },
+    { 28, 0, LABELS, ATTR_CONNLABELS },
+    { 29, 0, NAME, ATTR_HELPER_NAME },
+    { 32, 1, RAW, ATTR_TCP_STATE },
+    { 33, 1, RAW, ATTR_TCP_FLAGS_ORIG },
+    { 34, 1, RAW, ATTR_TCP_FLAGS_REPL },
+    { 35, 1, RAW, ATTR_TCP_WSCALE_ORIG },
+    { 36, 1, RAW, ATTR_TCP_WSCALE_REPL },
+    { 40, 1, RAW, ATTR_SCTP_STATE },
+    { 41, 4, NUMBER, ATTR_SCTP_VTAG_ORIG },
+    { 42, 4, NUMBER, ATTR_SCTP_VTAG_REPL },
+    { 48, 4, NUMBER, ATTR_ORIG_NAT_SEQ_CORRECTION_POS },
+    { 49, 4, NUMBER, ATTR_ORIG_NAT_SEQ_OFFSET_BEFORE },
+    { 50, 4, NUMBER, ATTR_ORIG_NAT_SEQ_OFFSET_AFTER },
+    { 51, 4, NUMBER, ATTR_REPL_NAT_SEQ_CORRECTION_POS },
+    { 52, 4, NUMBER, ATTR_REPL_NAT_SEQ_OFFSET_BEFORE },
+    { 53, 4, NUMBER, ATTR_REPL_NAT_SEQ_OFFSET_AFTER },
+    /* The flow that announced this one (FTP control of an FTP data flow). */
+    { 56, 1, RAW, ATTR_MASTER_L3PROTO },
+    { 57, 1, RAW, ATTR_MASTER_L4PROTO },
+    { 58, 4, RAW, ATTR_MASTER_IPV4_SRC },
+    { 59, 4, RAW, ATTR_MASTER_IPV4_DST },
+    { 60, 16, RAW, ATTR_MASTER_IPV6_SRC },
+    { 61, 16, RAW, ATTR_MASTER_IPV6_DST },
+    { 62, 2, RAW, ATTR_MASTER_PORT_SRC },
+    { 63, 2, RAW, ATTR_MASTER_PORT_DST },
+};
+
+#define REPLY_FIRST 13
+#define REPLY_LAST 18
+
+static void encode_labels(const MscFlow *flow, GByteArray *out)
+{
+    const struct nfct_bitmask *b = nfct_get_attr(flow, ATTR_CONNLABELS);
+    uint8_t bytes[LABEL_BITS / 8] = { 0 };
+    unsigned len = 0;
+
+    for (unsigned bit = 0; bit < LABEL_BITS && bit <= nfct_bitmask_maxbit(b);
+         bit++) {
+        if (nfct_bitmask_test_bit(b, bit)) {
+            bytes[bit / 8] |= (uint8_t)(1u << (bit % 8));
+            len = bit / 8 + 1;
+        }
+    }
+    if (len) {
+        msc_put_u8(out, 28);
+        msc_put_u8(out, (uint8_t)len);
+        msc_put_bytes(out, bytes, len);
+    }
+}
+
+static void encode_field(const MscFlow *flow, const Field *f, GByteArray *out)
+{
+    const void *value = nfct_get_attr(flow, f->attr);
+
+    if (!value) {
+        return;
+    }
+    if (f->kind == LABELS) {
+        encode_labels(flow, out);
+        return;
+    }
+    if (f->kind == NUMBER && f->len == 4 && f->attr != ATTR_STATUS &&
+        f->attr != ATTR_TIMEOUT && !nfct_get_attr_u32(flow, f->attr)) {
+        return;                 /* zero is the default of all these */
+    }
+    msc_put_u8(out, f->tag);
+    if (f->kind == NAME) {
+        size_t len = strnlen(value, HELPER_NAME_MAX);
+
+        msc_put_u8(out, (uint8_t)len);
+        msc_put_bytes(out, value, len);
+    } else if (f->kind == RAW) {
+        msc_put_bytes(out, value, f->len);
+    } else if (f->len == 2) {
+        msc_put_u16(out, nfct_get_attr_u16(flow, f->attr));
+    } else {
+        msc_put_u32(out, nfct_get_attr_u32(flow, f->attr));
+    }
+}
+
+void msc_flow_encode(const MscFlow *flow, GByteArray *out)
+{
+    bool mirror = msc_flow_reply_is_mirror(flow);
+    guint at = out->len;
+    guint len;
+
+    msc_put_u16(out, 0);
+    for (size_t i = 0; i < G_N_ELEMENTS(fields); i++) {
+        const Field *f = &fields[i];
+
+        if (!nfct_attr_is_set(flow, f->attr) ||
+            (mirror && f->tag >= REPLY_FIRST && f->tag <= REPLY_LAST)) {
+            continue;
+        }
+        encode_field(flow, f, out);
+    }
+    len = out->len - at - 2;
+    g_assert(len <= UINT16_MAX);
+    out->data[at] = (uint8_t)(len >> 8);
+    out->data[at + 1] = (uint8_t)len;
+}
+
+void msc_flows_encode(const GPtrArray *flows, GByteArray *out)
+{
+    msc_put_u32(out, flows->len);
+    for (guint i = 0; i < flows->len; i++) {
+        msc_flow_encode(flows->pdata[i], out);
+    }
+}
+
+static const Field *find_field(uint8_t tag)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(fields); i++) {
+        if (fields[i].tag == tag) {
+            return &fields[i];
+        }
+    }
+    return NULL;
+}
+
+static bool decode_labels(MscReader *r, MscFlow *flow)
+{
+    struct nfct_bitmask *b;
+    const uint8_t *bytes;
+    uint8_t len;
+
+    if (!msc_reader_u8(r, &len) || !len || len > LABEL_BITS / 8 ||
+        !msc_reader_view(r, &bytes, len) || !bytes[len - 1]) {
+        return false;
+    }
+    b = nfct_bitmask_new(LABEL_BITS - 1);
+    for (unsigned bit = 0; bit < len * 8u; bit++) {
+        if (bytes[bit / 8] & (1u << (bit % 8))) {
+            nfct_bitmask_set_bit(b, bit);
+        }
+    }
+    nfct_set_attr(flow, ATTR_CONNLABELS, b);    /* takes it */
+    return true;
+}
+
+static bool decode_name(MscReader *r, MscFlow *flow)
+{
+    char name[HELPER_NAME_MAX + 1] = { 0 };
+    uint8_t len;
+
+    if (!msc_reader_u8(r, &len) || !len || len > HELPER_NAME_MAX ||
+        !msc_reader_copy(r, name, len) || strlen(name) != len) {
+        return false;
+    }
+    for (uint8_t i = 0; i < len; i++) {
+        if (!g_ascii_isgraph(name[i])) {
+            return false;
+        }
+    }
+    nfct_set_attr(flow, ATTR_HELPER_NAME, name);
+    return true;
+}
+
+static bool decode_field(MscReader *r, const Field *f, MscFlow *flow)
+{
+    const uint8_t *raw;
+    uint16_t v16;
+    uint32_t v32;
+
+    switch (f->kind) {
+    case LABELS:
+        return decode_labels(r, flow);
+    case NAME:
+        return decode_name(r, flow);
+    case NUMBER:
+        if (f->len == 2) {
+            if (!msc_reader_u16(r, &v16)) {
+                return false;
+            }
+            nfct_set_attr_u16(flow, f->attr, v16);
+            return true;
+        }
+        if (!msc_reader_u32(r, &v32)) {
+            return false;
+        }
+        nfct_set_attr_u32(flow, f->attr, v32);
+        return true;
+    case RAW:
+        break;
+    }
+    if (!msc_reader_view(r, &raw, f->len)) {
+        return false;
+    }
+    {
+        /* nfct_set_attr() reads it as an integer: keep it aligned. */
+        uint64_t aligned[2] = { 0 };
+
+        memcpy(aligned, raw, f->len);
+        nfct_set_attr(flow, f->attr, aligned);
+    }
+    return true;
+}
+
+/* Are exactly the attributes there that make up a tuple? */
+static const char *check_tuple(const MscFlow *flow)
+{
+    static const enum nf_conntrack_attr v4[] = {
+        ATTR_ORIG_IPV4_SRC, ATTR_ORIG_IPV4_DST
+    };
+    static const enum nf_conntrack_attr v6[] = {
+        ATTR_ORIG_IPV6_SRC, ATTR_ORIG_IPV6_DST
+    };
+    static const enum nf_conntrack_attr r4[] = {
+        ATTR_REPL_IPV4_SRC, ATTR_REPL_IPV4_DST
+    };
+    static const enum nf_conntrack_attr r6[] = {
+        ATTR_REPL_IPV6_SRC, ATTR_REPL_IPV6_DST
+    };
+    static const enum nf_conntrack_attr ports[] = {
+        ATTR_ORIG_PORT_SRC, ATTR_ORIG_PORT_DST
+    };
+    static const enum nf_conntrack_attr icmp[] = {
+        ATTR_ICMP_TYPE, ATTR_ICMP_CODE, ATTR_ICMP_ID
+    };
+    uint8_t l3 = nfct_get_attr_u8(flow, ATTR_ORIG_L3PROTO);
+    uint8_t l4 = nfct_get_attr_u8(flow, ATTR_ORIG_L4PROTO);
+    bool is_v4 = l3 == AF_INET;
+    bool need_ports = l4 == IPPROTO_TCP || l4 == IPPROTO_UDP ||
+                      l4 == IPPROTO_SCTP || l4 == IPPROTO_UDPLITE ||
+                      l4 == IPPROTO_DCCP;
+    bool need_icmp = l4 == IPPROTO_ICMP || l4 == IPPROTO_ICMPV6;
+    int replies;
+
+    if (!nfct_attr_is_set(flow, ATTR_ORIG_L4PROTO) ||
+        (l3 != AF_INET && l3 != AF_INET6)) {
+        return "no protocol";
+    }
+    if (!nfct_attr_is_set_array(flow, is_v4 ? v4 : v6, 2) ||
+        nfct_attr_is_set(flow, is_v4 ? v6[0] : v4[0]) ||
+        nfct_attr_is_set(flow, is_v4 ? v6[1] : v4[1])) {
+        return "addresses do not fit the protocol";
+    }
+    if (need_ports && !nfct_attr_is_set_array(flow, ports, 2)) {
+        return "no ports";
+    }
+    if (need_icmp && !nfct_attr_is_set_array(flow, icmp, 3)) {
+        return "no ICMP type, code and identifier";
+    }
+    replies = nfct_attr_is_set(flow, ATTR_REPL_IPV4_SRC) +
+              nfct_attr_is_set(flow, ATTR_REPL_IPV4_DST) +
+              nfct_attr_is_set(flow, ATTR_REPL_IPV6_SRC) +
+              nfct_attr_is_set(flow, ATTR_REPL_IPV6_DST) +
+              nfct_attr_is_set(flow, ATTR_REPL_PORT_SRC) +
+              nfct_attr_is_set(flow, ATTR_REPL_PORT_DST);
+    if (replies &&
+        (!nfct_attr_is_set_array(flow, is_v4 ? r4 : r6, 2) ||
+         replies != (need_ports ? 4 : 2))) {
+        return "half a reply tuple";
+    }
+    if (!nfct_attr_is_set(flow, ATTR_TIMEOUT) ||
+        !nfct_attr_is_set(flow, ATTR_STATUS)) {
+        return "no timeout or status";
+    }
+    if ((l4 == IPPROTO_TCP) != nfct_attr_is_set(flow, ATTR_TCP_STATE)) {
+        return "TCP state where there is no TCP, or none where there is";
+    }
+    return NULL;
+}
+
+static MscFlow *decode_flow(MscReader *r, GError **errp)
+{
+    MscFlow *flow = nfct_new();
+    const char *wrong = NULL;
+    int last = 0;
+    uint8_t tag;
+
+    while (!wrong && msc_reader_u8(r, &tag)) {
+        const Field *f = find_field(tag);
+
+        if (!f) {
+            wrong = "unknown attribute";
+        } else if (tag <= last) {
+            wrong = "attribute twice or out of order";
+        } else if (!decode_field(r, f, flow)) {
+            wrong = "malformed attribute";
+        }
+        last = tag;
+    }
+    if (!wrong) {
+        wrong = check_tuple(flow);
+    }
+    if (wrong) {
+        msc_reader_error(r, errp, WHAT, wrong);
+        nfct_destroy(flow);
+        return NULL;
+    }
+    if (!nfct_attr_is_set(flow, ATTR_REPL_IPV4_SRC) &&
+        !nfct_attr_is_set(flow, ATTR_REPL_IPV6_SRC)) {
+        msc_flow_mirror_reply(flow);
+    } else {
+        nfct_set_attr_u8(flow, ATTR_REPL_L3PROTO,
+                         nfct_get_attr_u8(flow, ATTR_ORIG_L3PROTO));
+        nfct_set_attr_u8(flow, ATTR_REPL_L4PROTO,
+                         nfct_get_attr_u8(flow, ATTR_ORIG_L4PROTO));
+    }
+    return flow;
+}
+
+GPtrArray *msc_flows_decode(MscReader *r, GError **errp)
+{
+    g_autoptr(GPtrArray) flows = msc_flows_new();
+    uint32_t count;
+
+    if (!msc_reader_u32(r, &count) || count > MSC_CONNTRACK_FLOWS_MAX) {
+        msc_reader_error(r, errp, WHAT, "bad count of flows");
+        return NULL;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        MscReader one;
+        uint16_t len;
+        MscFlow *flow;
+
+        if (!msc_reader_u16(r, &len) || !msc_reader_sub(r, &one, len)) {
+            msc_reader_error(r, errp, WHAT, "flow cut short");
+            return NULL;
+        }
+        flow = decode_flow(&one, errp);
+        if (!flow) {
+            g_prefix_error(errp, "flow %u: ", i);
+            return NULL;
+        }
+        g_ptr_array_add(flows, flow);
+    }
+    return g_steal_pointer(&flows);
+}
+
+GPtrArray *msc_payload_decode(GBytes *payload, GError **errp)
+{
+    g_autoptr(GPtrArray) flows = NULL;
+    MscReader r;
+
+    msc_reader_init(&r, g_bytes_get_data(payload, NULL),
+                    g_bytes_get_size(payload));
+    flows = msc_flows_decode(&r, errp);
+    if (!flows || !msc_reader_end(&r, errp, WHAT)) {
+        return NULL;
+    }
+    return g_steal_pointer(&flows);
+}

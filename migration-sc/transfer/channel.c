@@ -1,0 +1,472 @@
+/*
+ * Handshakes on sockets that QEMU handed over, and who may be at their end.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "transfer.h"
+
+#include <arpa/inet.h>
+#include <sodium.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "context.h"
+#include "error.h"
+#include "frame.h"
+#include "identity.h"
+#include "secret.h"
+#include "suite.h"
+
+#define PEER_WHO "the other host"
+
+typedef struct {
+    MscTransfer *t;
+    const char *expected;       /* QEMU's wish, or "" */
+    char *address;              /* of the other end, or NULL (Unix socket) */
+} Channel;
+
+/* Text of the address at the other end, NULL if it has none. */
+static char *remote_address(int fd)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+    char text[INET6_ADDRSTRLEN];
+    const void *addr;
+
+    if (getpeername(fd, (struct sockaddr *)&ss, &len)) {
+        return NULL;
+    }
+    if (ss.ss_family == AF_INET) {
+        addr = &((struct sockaddr_in *)&ss)->sin_addr;
+    } else if (ss.ss_family == AF_INET6) {
+        const struct in6_addr *v6 = &((struct sockaddr_in6 *)&ss)->sin6_addr;
+
+        addr = v6;
+        if (IN6_IS_ADDR_V4MAPPED(v6)) {
+            ss.ss_family = AF_INET;
+            addr = v6->s6_addr + 12;
+        }
+    } else {
+        return NULL;
+    }
+    inet_ntop(ss.ss_family, addr, text, sizeof(text));
+    return g_strdup(text);
+}
+
+static const MscPeer *only_receiver(GPtrArray *peers)
+{
+    const MscPeer *found = NULL;
+
+    for (guint i = 0; i < peers->len; i++) {
+        const MscPeer *peer = peers->pdata[i];
+
+        if (peer->roles & MSC_PEER_MAY_RECEIVE) {
+            if (found) {
+                return NULL;
+            }
+            found = peer;
+        }
+    }
+    return found;
+}
+
+/* Which host must be at the other end, if anything says so. */
+static const char *expected_peer(const Channel *c, GPtrArray *peers)
+{
+    if (*c->expected) {
+        return c->expected;
+    }
+    if (c->t->vm->peer) {
+        return c->t->vm->peer;
+    }
+    for (guint i = 0; c->address && i < peers->len; i++) {
+        const MscPeer *peer = peers->pdata[i];
+
+        if (g_strv_contains((const char *const *)peer->addresses,
+                            c->address)) {
+            return peer->name;
+        }
+    }
+    return NULL;
+}
+
+static bool peer_refused(GError **errp, const char *format, ...)
+    G_GNUC_PRINTF(2, 3);
+
+static bool peer_refused(GError **errp, const char *format, ...)
+{
+    g_autofree char *why = NULL;
+    va_list args;
+
+    va_start(args, format);
+    why = g_strdup_vprintf(format, args);
+    va_end(args);
+    g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_AUTH, why);
+    return false;
+}
+
+static bool peer_fits(const Channel *c, const MscPeer *peer,
+                      GPtrArray *peers, GError **errp)
+{
+    bool source = c->t->entry->role == MSC_ROLE_SOURCE;
+    unsigned needed = source ? MSC_PEER_MAY_RECEIVE : MSC_PEER_MAY_SEND;
+    const char *expected = expected_peer(c, peers);
+
+    if (expected && strcmp(expected, peer->name)) {
+        return peer_refused(errp, "the other end is host '%s', but '%s' is "
+                            "expected: a trusted host is still the wrong one",
+                            peer->name, expected);
+    }
+    if (!expected && source && only_receiver(peers) != peer) {
+        return peer_refused(errp, "nothing says which host is expected at %s: "
+                            "give the peer an address, the guest a peer, or "
+                            "the migration-sc object a peer property",
+                            c->address ? c->address : "a Unix socket");
+    }
+    if (*peer->addresses && c->address &&
+        !g_strv_contains((const char *const *)peer->addresses, c->address)) {
+        return peer_refused(errp, "host '%s' may not come from %s: see "
+                            "'migration-sc peer list'", peer->name,
+                            c->address);
+    }
+    if (!(peer->roles & needed)) {
+        return peer_refused(errp, "host '%s' may not be the %s of a "
+                            "migration: see 'migration-sc peer add --role'",
+                            peer->name, source ? "destination" : "source");
+    }
+    if (*peer->vms &&
+        !g_strv_contains((const char *const *)peer->vms, c->t->vm->uuid)) {
+        return peer_refused(errp, "host '%s' may not take part in migrations "
+                            "of guest %s: see 'migration-sc peer add --vm'",
+                            peer->name, c->t->vm->name);
+    }
+    return true;
+}
+
+static char *accept_peer(const uint8_t key[MSC_IDENTITY_KEY_LEN],
+                         void *opaque, GError **errp)
+{
+    const Channel *c = opaque;
+    /* Read afresh: a removed peer is refused from now on. */
+    g_autoptr(GPtrArray) peers =
+        msc_peers_load(msc_hub_config_dir(c->t->hub), errp);
+    g_autofree char *text = NULL;
+
+    if (!peers) {
+        return NULL;
+    }
+    for (guint i = 0; i < peers->len; i++) {
+        const MscPeer *peer = peers->pdata[i];
+
+        if (!sodium_memcmp(peer->key, key, MSC_IDENTITY_KEY_LEN)) {
+            return peer_fits(c, peer, peers, errp) ? g_strdup(peer->name)
+                                                   : NULL;
+        }
+    }
+    text = g_base64_encode(key, MSC_IDENTITY_KEY_LEN);
+    peer_refused(errp, "unknown host with key %s: add it with 'migration-sc "
+                 "peer add NAME %s' if you trust it", text, text);
+    return NULL;
+}
+
+static GBytes *admit(GBytes *request, const char *peer,
+                     const uint8_t migration_id[MSC_MIGRATION_ID_LEN],
+                     void *opaque, GError **errp)
+{
+    Channel *c = opaque;
+    MscEntry *entry = c->t->entry;
+
+    memcpy(entry->id, migration_id, sizeof(entry->id));
+    return msc_destination_admit(c->t, request, peer, errp);
+}
+
+static bool send_message(int fd, const GByteArray *message, gint64 deadline,
+                         GError **errp)
+{
+    uint8_t len[4] = { (uint8_t)(message->len >> 24),
+                       (uint8_t)(message->len >> 16),
+                       (uint8_t)(message->len >> 8), (uint8_t)message->len };
+
+    return !message->len ||
+           (msc_socket_send(fd, len, sizeof(len), deadline, PEER_WHO, errp) &&
+            msc_socket_send(fd, message->data, message->len, deadline,
+                            PEER_WHO, errp));
+}
+
+static bool recv_message(int fd, GByteArray *message, gint64 deadline,
+                         GError **errp)
+{
+    uint8_t be[4];
+    uint32_t len = 0;
+    MscReader r;
+
+    if (!msc_socket_recv(fd, be, sizeof(be), deadline, PEER_WHO, errp)) {
+        g_prefix_error(errp, "handshake: ");
+        return false;
+    }
+    msc_reader_init(&r, be, sizeof(be));
+    msc_reader_u32(&r, &len);
+    if (!len || len > MSC_HANDSHAKE_MAX) {
+        g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
+                            "handshake: the other end does not speak the "
+                            "migration-sc transport; does its QEMU have a "
+                            "migration-sc object?");
+        return false;
+    }
+    g_byte_array_set_size(message, len);
+    if (!msc_socket_recv(fd, message->data, len, deadline, PEER_WHO, errp)) {
+        g_prefix_error(errp, "handshake: ");
+        return false;
+    }
+    return true;
+}
+
+/*
+ * Runs @hs to its end.  @first: a message that was received already, or NULL.
+ * The last message is left in @last and not sent yet: what it acknowledges
+ * has to be on record first.
+ */
+static bool converse(MscHandshake *hs, int fd, const GByteArray *first,
+                     GByteArray *last, gint64 deadline, GError **errp)
+{
+    g_autoptr(GByteArray) in = g_byte_array_new();
+    const GByteArray *message = first;
+    bool start = !first && msc_handshake_speaks_first(hs);
+
+    for (;;) {
+        g_autoptr(GError) err = NULL;
+        MscStep step;
+
+        if (!start && !message) {
+            if (!recv_message(fd, in, deadline, errp)) {
+                return false;
+            }
+            message = in;
+        }
+        step = msc_handshake_step(hs, start ? NULL : message->data,
+                                  start ? 0 : message->len, last, &err);
+        start = false;
+        message = NULL;
+        switch (step) {
+        case MSC_STEP_DONE:
+            return true;
+        case MSC_STEP_FAILED:
+            /* Best effort: the reason matters more than its delivery. */
+            send_message(fd, last, deadline, NULL);
+            g_propagate_error(errp, g_steal_pointer(&err));
+            return false;
+        case MSC_STEP_CONTINUE:
+            if (!send_message(fd, last, deadline, errp)) {
+                return false;
+            }
+        }
+    }
+}
+
+static void record_session(MscTransfer *t, MscHandshake *hs)
+{
+    MscEntry *entry = t->entry;
+
+    t->session = msc_handshake_take_session(hs);
+    memcpy(entry->id, t->session->migration_id, sizeof(entry->id));
+    g_free(entry->peer);
+    g_free(entry->suite);
+    g_free(entry->kem);
+    entry->peer = g_strdup(msc_handshake_peer(hs));
+    entry->suite = g_strdup(msc_suite_by_id(t->session->suite)->name);
+    entry->kem = g_strdup(msc_kem_name(t->session->kem));
+}
+
+/* The first channel. The lock is held throughout: there is nothing else a
+ * transfer could do before it. */
+static MscHandshake *full_handshake(Channel *c, int fd,
+                                    const GByteArray *first, gint64 deadline,
+                                    GError **errp)
+{
+    MscTransfer *t = c->t;
+    bool source = t->entry->role == MSC_ROLE_SOURCE;
+    g_autoptr(MscIdentity) identity =
+        msc_identity_load(msc_hub_config_dir(t->hub), errp);
+    g_autoptr(GByteArray) last = g_byte_array_new();
+    g_autoptr(GBytes) admission = NULL;
+    g_autoptr(MscHandshake) hs = NULL;
+    MscHandshakeConfig config = {
+        .role = t->entry->role,
+        .identity = identity,
+        .accept_peer = accept_peer,
+        .admit = admit,
+        .opaque = c,
+        .suites = (const char *const *)msc_hub_config(t->hub)->suites,
+    };
+
+    if (!identity || !msc_uuid_parse(t->vm->uuid, config.vm, errp)) {
+        return NULL;
+    }
+    if (t->session || t->entry->stage != MSC_STAGE_OPEN) {
+        g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_STATE,
+                            "this migration has its main channel already");
+        return NULL;
+    }
+    if (source) {
+        randombytes_buf(config.migration_id, sizeof(config.migration_id));
+        admission = msc_source_admission(t, errp);
+        if (!admission) {
+            return NULL;
+        }
+        config.admission = admission;
+    }
+    hs = msc_handshake_new(&config, errp);
+    if (!hs || !converse(hs, fd, first, last, deadline, errp)) {
+        return NULL;
+    }
+    record_session(t, hs);
+    if (source ? !msc_source_admitted(t, msc_handshake_answer(hs), errp)
+               : !msc_transfer_set_stage(t, MSC_STAGE_ADMITTED, false, errp)) {
+        return NULL;
+    }
+    if (!send_message(fd, last, deadline, errp)) {
+        return NULL;
+    }
+    return g_steal_pointer(&hs);
+}
+
+static gint64 *epoch_key(uint32_t kind, uint32_t number)
+{
+    gint64 *key = g_new(gint64, 1);
+
+    *key = (gint64)((uint64_t)kind << 32 | number);
+    return key;
+}
+
+/* Source: the next epoch of a channel. */
+static uint32_t epoch_next(MscTransfer *t, uint32_t kind, uint32_t number)
+{
+    gint64 *key = epoch_key(kind, number);
+    uint32_t epoch = GPOINTER_TO_UINT(g_hash_table_lookup(t->epochs, key)) + 1;
+
+    g_hash_table_insert(t->epochs, key, GUINT_TO_POINTER(epoch));
+    return epoch;
+}
+
+/* Destination: each channel number and epoch is accepted once. */
+static bool epoch_accept(MscTransfer *t, uint32_t kind, uint32_t number,
+                         uint32_t epoch, GError **errp)
+{
+    gint64 *key = epoch_key(kind, number);
+
+    if (epoch <= GPOINTER_TO_UINT(g_hash_table_lookup(t->epochs, key))) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_AUTH,
+                    "channel %u of kind %u came twice: a replay", number,
+                    kind);
+        g_free(key);
+        return false;
+    }
+    g_hash_table_insert(t->epochs, key, GUINT_TO_POINTER(epoch));
+    return true;
+}
+
+static MscHandshake *further_handshake(Channel *c, int fd,
+                                       const MscChannelMessage *request,
+                                       const GByteArray *first,
+                                       gint64 deadline, GError **errp)
+{
+    MscTransfer *t = c->t;
+    MscRole role = t->entry->role;
+    g_autoptr(GByteArray) last = g_byte_array_new();
+    g_autoptr(MscHandshake) hs = NULL;
+    const MscChannelKeys *keys;
+    uint32_t epoch = 0;
+    bool fresh = true;
+
+    g_mutex_lock(&t->lock);
+    if (!t->session) {
+        g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_STATE,
+                            "a further channel before the main one");
+    } else {
+        if (role == MSC_ROLE_SOURCE) {
+            epoch = epoch_next(t, request->kind, request->number);
+        }
+        hs = msc_handshake_new_further(role, t->session,
+                                       (MscChannelKind)request->kind,
+                                       request->number, epoch, errp);
+    }
+    g_mutex_unlock(&t->lock);
+    if (!hs || !converse(hs, fd, first, last, deadline, errp)) {
+        return NULL;
+    }
+    keys = msc_handshake_channel_keys(hs);
+    if (role == MSC_ROLE_DESTINATION) {
+        g_mutex_lock(&t->lock);
+        fresh = epoch_accept(t, keys->kind, keys->number,
+                             msc_handshake_epoch(hs), errp);
+        g_mutex_unlock(&t->lock);
+    }
+    if (!fresh || !send_message(fd, last, deadline, errp)) {
+        return NULL;
+    }
+    return g_steal_pointer(&hs);
+}
+
+static void fill_keys(MscTransfer *t, MscHandshake *hs, uint64_t rekey_bytes,
+                      gint64 start, MscKeysMessage *out)
+{
+    const MscChannelKeys *keys = msc_handshake_channel_keys(hs);
+
+    memset(out, 0, sizeof(*out));
+    g_mutex_lock(&t->lock);
+    out->kind = (uint8_t)keys->kind;
+    out->number = keys->number;
+    out->suite = (uint8_t)keys->suite;
+    out->rekey_bytes = rekey_bytes;
+    out->handshake_us = (uint64_t)(g_get_monotonic_time() - start);
+    memcpy(out->migration_id, t->entry->id, sizeof(out->migration_id));
+    memcpy(out->send, keys->send, sizeof(out->send));
+    memcpy(out->recv, keys->recv, sizeof(out->recv));
+    out->suite_name = g_strdup(t->entry->suite);
+    out->kem = g_strdup(keys->kind == MSC_CHANNEL_MAIN ? t->entry->kem : "");
+    out->peer = g_strdup(t->entry->peer);
+    g_mutex_unlock(&t->lock);
+}
+
+bool msc_transfer_handshake(MscTransfer *t, int fd,
+                            const MscChannelMessage *request,
+                            MscKeysMessage *out, GError **errp)
+{
+    gint64 start = g_get_monotonic_time();
+    gint64 deadline =
+        msc_deadline(msc_hub_config(t->hub)->handshake_timeout_ms);
+    g_autofree char *address = remote_address(fd);
+    Channel c = { t, request->expected_peer, address };
+    bool further = request->kind > MSC_CHANNEL_MAIN;
+    g_autoptr(GByteArray) message = NULL;
+    g_autoptr(MscHandshake) hs = NULL;
+
+    if (t->entry->role == MSC_ROLE_DESTINATION) {
+        message = g_byte_array_new();
+        if (!recv_message(fd, message, deadline, errp)) {
+            return false;
+        }
+        if (!msc_handshake_is_further(message->data, message->len, &further)) {
+            g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
+                                "handshake: the other end does not begin "
+                                "with a handshake");
+            return false;
+        }
+    } else if (!request->kind) {
+        g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
+                            "the source must name the channel");
+        return false;
+    }
+    if (further) {
+        hs = further_handshake(&c, fd, request, message, deadline, errp);
+    } else {
+        g_mutex_lock(&t->lock);
+        hs = full_handshake(&c, fd, message, deadline, errp);
+        g_mutex_unlock(&t->lock);
+    }
+    if (!hs) {
+        return false;
+    }
+    fill_keys(t, hs, request->rekey_bytes, start, out);
+    return true;
+}

@@ -1,0 +1,25 @@
+/*
+ * CONFIG/migration-sc.conf: a GKeyFile, strictly read; a missing file means
+ * the defaults.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#ifndef MSC_TRANSFER_CONFIG_H
+#define MSC_TRANSFER_CONFIG_H
+
+#include <glib.h>
+#include <stdbool.h>
+
+typedef struct {
+    char **suites;                  /* [transport] suites=, best first; NULL: all */
+    unsigned handshake_timeout_ms;  /* [transport] handshake-timeout-ms= 5000 */
+    unsigned helper_timeout_ms;     /* [handoff] helper-timeout-ms= 10000 */
+} MscConfig;
+
+MscConfig *msc_config_load(const char *config_dir, GError **errp);
+MscConfig *msc_config_parse(const char *data, size_t len, GError **errp);
+void msc_config_free(MscConfig *config);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(MscConfig, msc_config_free)
+
+#endif

@@ -1,0 +1,421 @@
+/*
+ * The destination's verbs: admit, stage, validate, commit, abort.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "transfer.h"
+
+#include <sodium.h>
+#include <string.h>
+
+#include "error.h"
+
+#define BLOB_CONTEXT "context"
+#define BLOB_REPLACED "replaced"
+
+static bool versions_meet(const MscSection *s, const MscProvider *p)
+{
+    return s->oldest <= p->version && s->version >= p->oldest;
+}
+
+/* Appends to @reasons why this host cannot take what @s describes. */
+static bool admit_section(MscTransfer *t, const MscSection *s,
+                          bool leave_behind, GPtrArray *reasons,
+                          GPtrArray *answers, GError **errp)
+{
+    const MscProvider *p =
+        msc_provider_find(msc_hub_providers(t->hub), s->name);
+    g_autoptr(GBytes) answer = NULL;
+
+    if (!p) {
+        g_ptr_array_add(reasons, g_strdup_printf(
+            "this host does not know state of kind '%s'", s->name));
+        return true;
+    }
+    if (!versions_meet(s, p)) {
+        g_ptr_array_add(reasons, g_strdup_printf(
+            "'%s' state of version %u, this host reads %u to %u", s->name,
+            s->version, p->oldest, p->version));
+        return true;
+    }
+    if (!p->check(t->vm->selector, s->data, leave_behind, reasons, &answer,
+                  errp)) {
+        return false;
+    }
+    if (answer) {
+        msc_sections_add(answers, p->name, p->version, p->oldest, answer);
+    }
+    return true;
+}
+
+static bool admit_all(MscTransfer *t, const MscAdmissionRequest *request,
+                      GPtrArray *answers, GError **errp)
+{
+    g_autoptr(GPtrArray) reasons = g_ptr_array_new_with_free_func(g_free);
+    bool leave_behind = request->flags & MSC_ADMISSION_LEAVE_BEHIND;
+    g_autofree char *text = NULL;
+
+    for (guint i = 0; i < request->sections->len; i++) {
+        if (!admit_section(t, request->sections->pdata[i], leave_behind,
+                           reasons, answers, errp)) {
+            return false;
+        }
+    }
+    if (!reasons->len) {
+        return true;
+    }
+    g_ptr_array_add(reasons, NULL);
+    text = g_strjoinv("; ", (char **)reasons->pdata);
+    g_set_error(errp, MSC_ERROR, MSC_ERROR_REFUSED,
+                "this host cannot take the guest: %s", text);
+    return false;
+}
+
+GBytes *msc_destination_admit(MscTransfer *t, GBytes *bytes, const char *peer,
+                              GError **errp)
+{
+    g_autoptr(GPtrArray) answers = msc_sections_new();
+    MscAdmissionAnswer answer = { .sections = answers };
+    MscEntry *entry = t->entry;
+    MscAdmissionRequest request;
+    bool ok;
+
+    if (!msc_admission_request_decode(bytes, &request, errp)) {
+        return NULL;
+    }
+    ok = admit_all(t, &request, answers, errp);
+    g_ptr_array_unref(request.sections);
+    if (!ok) {
+        return NULL;
+    }
+    g_free(entry->peer);
+    entry->peer = g_strdup(peer);
+    /* Each host's clock runs at the same speed but none agrees on the time;
+     * the request's way here is the error, and it makes time-outs a bit
+     * longer, never shorter than they are. */
+    entry->boot_offset_us = msc_boot_us() - request.boot_us;
+    memcpy(entry->commitment[MSC_PROOF_RELEASE - 1], request.release,
+           sizeof(request.release));
+    for (MscProofKind kind = MSC_PROOF_READY; kind <= MSC_PROOF_DONE; kind++) {
+        if (kind != MSC_PROOF_RELEASE) {
+            randombytes_buf(entry->token[kind - 1], MSC_PROOF_TOKEN_LEN);
+        }
+    }
+    msc_proof_commit(MSC_PROOF_READY, entry->token[MSC_PROOF_READY - 1],
+                     answer.ready);
+    msc_proof_commit(MSC_PROOF_DONE, entry->token[MSC_PROOF_DONE - 1],
+                     answer.done);
+    return msc_admission_answer_encode(&answer);
+}
+
+bool msc_destination_stage(MscTransfer *t, const GByteArray *in,
+                           GByteArray *out, GError **errp)
+{
+    (void)out;
+    if (t->ended) {
+        g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
+                            "security context goes on after its END");
+        return false;
+    }
+    if (!t->opener) {
+        t->opener = msc_context_opener_new(t->session, errp);
+        t->plain = g_byte_array_new();
+        if (!t->opener) {
+            return false;
+        }
+    }
+    if (!msc_context_open(t->opener, in->data, in->len, t->plain, &t->ended,
+                          errp)) {
+        return false;
+    }
+    if (t->plain->len > MSC_CONTEXT_MAX) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
+                    "security context of more than %u bytes",
+                    MSC_CONTEXT_MAX);
+        return false;
+    }
+    return true;
+}
+
+static const MscProvider *section_provider(MscTransfer *t,
+                                           const MscSection *s, GError **errp)
+{
+    const MscProvider *p =
+        msc_provider_find(msc_hub_providers(t->hub), s->name);
+
+    if (!p || !versions_meet(s, p)) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
+                    "security context holds '%s' of version %u, which this "
+                    "host does not read", s->name, s->version);
+        return NULL;
+    }
+    return p;
+}
+
+static bool decode_context(MscTransfer *t, GError **errp)
+{
+    MscContextStats *stats = &t->entry->stats;
+
+    if (!t->ended) {
+        g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
+                            "the security context did not arrive whole: "
+                            "no END");
+        return false;
+    }
+    t->context = msc_context_decode(t->plain->data, t->plain->len, errp);
+    if (!t->context) {
+        return false;
+    }
+    if (memcmp(t->context->vm, t->session->vm, sizeof(t->context->vm))) {
+        g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_AUTH,
+                            "the security context is another guest's");
+        return false;
+    }
+    stats->bytes = t->plain->len;
+    for (guint i = 0; i < t->context->sections->len; i++) {
+        const MscSection *s = t->context->sections->pdata[i];
+        const MscProvider *p = section_provider(t, s, errp);
+        MscProviderStats part = { 0 };
+
+        if (!p || !p->validate(t->vm->selector, s->data, &part, errp)) {
+            return false;
+        }
+        stats->flows += part.entries;
+    }
+    return true;
+}
+
+/* What staging will replace, from every provider; nothing is changed yet. */
+static GPtrArray *prepare_all(MscTransfer *t, GError **errp)
+{
+    g_autoptr(GPtrArray) replaced = msc_sections_new();
+
+    for (guint i = 0; i < t->context->sections->len; i++) {
+        const MscSection *s = t->context->sections->pdata[i];
+        const MscProvider *p = section_provider(t, s, errp);
+        g_autoptr(GBytes) bytes =
+            p ? p->prepare(t->vm->selector, s->data, errp) : NULL;
+
+        if (!bytes) {
+            return NULL;
+        }
+        msc_sections_add(replaced, s->name, s->version, s->oldest, bytes);
+    }
+    return g_steal_pointer(&replaced);
+}
+
+static bool record_undo(MscTransfer *t, GPtrArray *replaced, GError **errp)
+{
+    MscJournal *journal = msc_hub_journal(t->hub);
+    g_autoptr(GBytes) context = g_bytes_new(t->plain->data, t->plain->len);
+    g_autoptr(GBytes) bytes = NULL;
+    GByteArray *out = g_byte_array_new();
+
+    msc_sections_encode(replaced, out);
+    bytes = g_byte_array_free_to_bytes(out);
+    return msc_journal_write_blob(journal, t->entry, BLOB_CONTEXT, context,
+                                  errp) &&
+           msc_journal_write_blob(journal, t->entry, BLOB_REPLACED, bytes,
+                                  errp) &&
+           msc_transfer_set_stage(t, MSC_STAGE_STAGED, false, errp);
+}
+
+static bool install_all(MscTransfer *t, GError **errp)
+{
+    uint64_t sent = t->context->boot_us + t->entry->boot_offset_us;
+    uint64_t now = msc_boot_us();
+    uint64_t transit = now > sent ? now - sent : 0;
+
+    for (guint i = 0; i < t->context->sections->len; i++) {
+        const MscSection *s = t->context->sections->pdata[i];
+        const MscProvider *p = section_provider(t, s, errp);
+
+        if (!p || !p->stage(t->vm->selector, s->data, transit, errp)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool msc_destination_validate(MscTransfer *t, const GByteArray *in,
+                              GByteArray *out, GError **errp)
+{
+    gint64 start = g_get_monotonic_time();
+    g_autoptr(GPtrArray) replaced = NULL;
+    g_autoptr(GError) err = NULL;
+    g_autoptr(GBytes) proof = NULL;
+
+    (void)in;
+    if (decode_context(t, &err) && (replaced = prepare_all(t, &err)) &&
+        record_undo(t, replaced, &err) && install_all(t, &err) &&
+        msc_transfer_set_stage(t, MSC_STAGE_READY, true, &err)) {
+        t->entry->stats.elapsed_us =
+            (uint64_t)(g_get_monotonic_time() - start);
+        proof = msc_proof_encode(MSC_PROOF_READY, t->entry->id,
+                                 t->entry->token[MSC_PROOF_READY - 1]);
+        msc_stats_encode(&t->entry->stats, proof, out);
+        return true;
+    }
+    if (!msc_destination_undo(t, err->message, NULL)) {
+        g_prefix_error(&err, "what was staged could not be undone either, see "
+                       "the helper's log: ");
+    }
+    g_propagate_error(errp, g_steal_pointer(&err));
+    return false;
+}
+
+/* After a crash: what the journal kept. */
+static bool load_context(MscTransfer *t, GError **errp)
+{
+    g_autoptr(GBytes) bytes = NULL;
+
+    if (t->context) {
+        return true;
+    }
+    bytes = msc_journal_read_blob(msc_hub_journal(t->hub), t->entry,
+                                  BLOB_CONTEXT, errp);
+    if (bytes) {
+        t->context = msc_context_decode(g_bytes_get_data(bytes, NULL),
+                                        g_bytes_get_size(bytes), errp);
+    }
+    return t->context != NULL;
+}
+
+bool msc_destination_take(MscTransfer *t, GError **errp)
+{
+    g_autoptr(GError) err = NULL;
+
+    if (t->entry->stage == MSC_STAGE_COMMITTED) {
+        return true;
+    }
+    if (!msc_transfer_set_stage(t, MSC_STAGE_COMMITTED, true, errp)) {
+        return false;
+    }
+    /* The guest may run: nothing below can change that. */
+    if (!load_context(t, &err)) {
+        g_warning("%s: %s", t->entry->name, err->message);
+        return true;
+    }
+    for (guint i = 0; i < t->context->sections->len; i++) {
+        const MscSection *s = t->context->sections->pdata[i];
+        const MscProvider *p = section_provider(t, s, NULL);
+
+        if (p) {
+            p->commit(t->vm->selector, s->data);
+        }
+    }
+    return true;
+}
+
+bool msc_destination_commit(MscTransfer *t, const GByteArray *in,
+                            GByteArray *out, GError **errp)
+{
+    MscEntry *entry = t->entry;
+    g_autoptr(GBytes) proof = NULL;
+
+    if (!msc_proof_check(MSC_PROOF_RELEASE, in->data, in->len, entry->id,
+                         entry->commitment[MSC_PROOF_RELEASE - 1], errp) ||
+        !msc_destination_take(t, errp)) {
+        return false;
+    }
+    proof = msc_proof_encode(MSC_PROOF_DONE, entry->id,
+                             entry->token[MSC_PROOF_DONE - 1]);
+    msc_put_bytes(out, g_bytes_get_data(proof, NULL), g_bytes_get_size(proof));
+    return true;
+}
+
+static GPtrArray *load_replaced(MscTransfer *t, GError **errp)
+{
+    g_autoptr(GBytes) bytes = msc_journal_read_blob(
+        msc_hub_journal(t->hub), t->entry, BLOB_REPLACED, errp);
+    g_autoptr(GPtrArray) sections = NULL;
+    MscReader r;
+
+    if (!bytes) {
+        return NULL;
+    }
+    msc_reader_init(&r, g_bytes_get_data(bytes, NULL),
+                    g_bytes_get_size(bytes));
+    sections = msc_sections_decode(&r, "journal, replaced entries", errp);
+    if (!sections || !msc_reader_end(&r, errp, "journal")) {
+        return NULL;
+    }
+    return g_steal_pointer(&sections);
+}
+
+static bool uninstall_all(MscTransfer *t, GError **errp)
+{
+    g_autoptr(GPtrArray) replaced = NULL;
+    bool ok = true;
+
+    if (!load_context(t, errp) || !(replaced = load_replaced(t, errp))) {
+        return false;
+    }
+    for (guint i = t->context->sections->len; i; i--) {
+        const MscSection *s = t->context->sections->pdata[i - 1];
+        const MscSection *old = msc_sections_find(replaced, s->name);
+        const MscProvider *p = section_provider(t, s, ok ? errp : NULL);
+
+        if (!p || !old ||
+            !p->abort(t->vm->selector, s->data, old->data,
+                      ok ? errp : NULL)) {
+            ok = false;
+        }
+    }
+    return ok;
+}
+
+bool msc_destination_undo(MscTransfer *t, const char *why, GError **errp)
+{
+    MscStage stage = t->entry->stage;
+    g_autoptr(GError) err = NULL;
+
+    if (stage == MSC_STAGE_ABORTED) {
+        return true;
+    }
+    if ((stage == MSC_STAGE_STAGED || stage == MSC_STAGE_READY) &&
+        !uninstall_all(t, &err)) {
+        g_warning("%s: cannot undo what was staged: %s", t->entry->name,
+                  err->message);
+    }
+    msc_transfer_end(t, MSC_STAGE_ABORTED, why);
+    if (err) {
+        g_propagate_error(errp, g_steal_pointer(&err));
+        return false;
+    }
+    msc_journal_remove_blobs(msc_hub_journal(t->hub), t->entry);
+    g_clear_pointer(&t->context, msc_context_free);
+    return true;
+}
+
+bool msc_destination_abort(MscTransfer *t, const GByteArray *in,
+                           GByteArray *out, GError **errp)
+{
+    g_autofree char *why = NULL;
+
+    (void)out;
+    return msc_text_decode(in->data, in->len, &why, errp) &&
+           msc_destination_undo(t, why, errp);
+}
+
+bool msc_destination_settle(MscTransfer *t)
+{
+    guint lenient = 0;
+
+    if (t->entry->stage != MSC_STAGE_COMMITTED || !load_context(t, NULL)) {
+        return false;
+    }
+    for (guint i = 0; i < t->context->sections->len; i++) {
+        const MscSection *s = t->context->sections->pdata[i];
+        const MscProvider *p = section_provider(t, s, NULL);
+
+        if (p && p->settle) {
+            lenient += p->settle(t->vm->selector, s->data);
+        }
+    }
+    if (!lenient) {
+        msc_journal_remove_blobs(msc_hub_journal(t->hub), t->entry);
+        g_clear_pointer(&t->context, msc_context_free);
+    }
+    return lenient;
+}

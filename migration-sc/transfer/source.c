@@ -1,0 +1,271 @@
+/*
+ * The source's verbs: admission, freeze, collect, release, finish, thaw.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "transfer.h"
+
+#include <sodium.h>
+#include <string.h>
+
+#include "context.h"
+#include "error.h"
+
+GBytes *msc_source_admission(MscTransfer *t, GError **errp)
+{
+    const MscProvider *const *p = msc_hub_providers(t->hub);
+    MscAdmissionRequest request = {
+        .flags = MSC_ADMISSION_CONTEXT,
+        .boot_us = msc_boot_us(),
+    };
+    uint8_t *token = t->entry->token[MSC_PROOF_RELEASE - 1];
+    g_autoptr(GPtrArray) sections = msc_sections_new();
+    GBytes *bytes;
+
+    if (t->vm->selector->nat_policy == MSC_NAT_LEAVE_BEHIND) {
+        request.flags |= MSC_ADMISSION_LEAVE_BEHIND;
+    }
+    for (; *p; p++) {
+        g_autoptr(GBytes) summary =
+            (*p)->summarize(t->vm->selector,
+                            MSC_ADMISSION_MAX / (2 * MSC_SECTIONS_MAX), errp);
+
+        if (!summary) {
+            return NULL;
+        }
+        msc_sections_add(sections, (*p)->name, (*p)->version, (*p)->oldest,
+                         summary);
+    }
+    randombytes_buf(token, MSC_PROOF_TOKEN_LEN);
+    msc_proof_commit(MSC_PROOF_RELEASE, token, request.release);
+    request.sections = sections;
+    bytes = msc_admission_request_encode(&request);
+    if (g_bytes_get_size(bytes) > MSC_ADMISSION_MAX) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_INTERNAL,
+                    "the guest's state does not fit an admission request "
+                    "(%zu bytes, at most %u)", g_bytes_get_size(bytes),
+                    MSC_ADMISSION_MAX);
+        g_clear_pointer(&bytes, g_bytes_unref);
+    }
+    return bytes;
+}
+
+bool msc_source_admitted(MscTransfer *t, GBytes *bytes, GError **errp)
+{
+    MscAdmissionAnswer answer;
+
+    if (!msc_admission_answer_decode(bytes, &answer, errp)) {
+        return false;
+    }
+    memcpy(t->entry->commitment[MSC_PROOF_READY - 1], answer.ready,
+           sizeof(answer.ready));
+    memcpy(t->entry->commitment[MSC_PROOF_DONE - 1], answer.done,
+           sizeof(answer.done));
+    t->answers = answer.sections;
+    return msc_transfer_set_stage(t, MSC_STAGE_ADMITTED, false, errp);
+}
+
+static bool collect_all(MscTransfer *t, GError **errp)
+{
+    const MscProvider *const *p = msc_hub_providers(t->hub);
+
+    t->sections = msc_sections_new();
+    for (; *p; p++) {
+        const MscSection *answer = msc_sections_find(t->answers, (*p)->name);
+        MscProviderStats stats = { 0 };
+        g_autoptr(GBytes) payload = NULL;
+
+        if (!(*p)->freeze(t->vm->selector, errp)) {
+            return false;
+        }
+        payload = (*p)->collect(t->vm->selector, answer ? answer->data : NULL,
+                                &stats, errp);
+        if (!payload) {
+            return false;
+        }
+        t->entry->stats.flows += stats.entries;
+        t->entry->stats.left_behind += stats.left_behind;
+        msc_sections_add(t->sections, (*p)->name, (*p)->version, (*p)->oldest,
+                         payload);
+    }
+    return true;
+}
+
+static bool queue_chunk(MscTransfer *t, GBytes *chunk)
+{
+    if (!chunk) {
+        return false;
+    }
+    t->entry->stats.bytes += g_bytes_get_size(chunk);
+    g_queue_push_tail(t->chunks, chunk);
+    return true;
+}
+
+static bool seal_all(MscTransfer *t, GError **errp)
+{
+    g_autoptr(MscContext) context = msc_context_new();
+    g_autoptr(GBytes) plain = NULL;
+    MscContextSealer *sealer;
+    const uint8_t *data;
+    bool ok = true;
+    gsize len;
+
+    memcpy(context->vm, t->session->vm, sizeof(context->vm));
+    context->wall_us = (uint64_t)g_get_real_time();
+    context->boot_us = msc_boot_us();
+    g_ptr_array_unref(context->sections);
+    context->sections = g_ptr_array_ref(t->sections);
+    plain = msc_context_encode(context);
+    data = g_bytes_get_data(plain, &len);
+    if (len > MSC_CONTEXT_MAX) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_INTERNAL,
+                    "security context of %zu bytes, at most %u", len,
+                    MSC_CONTEXT_MAX);
+        return false;
+    }
+    sealer = msc_context_sealer_new(t->session, errp);
+    if (!sealer) {
+        return false;
+    }
+    for (gsize at = 0; ok && at < len; at += MSC_CHUNK_PLAIN_MAX) {
+        ok = queue_chunk(t, msc_context_seal(sealer, data + at,
+                                             MIN(len - at,
+                                                 MSC_CHUNK_PLAIN_MAX), errp));
+    }
+    ok = ok && queue_chunk(t, msc_context_seal_end(sealer, errp));
+    msc_context_sealer_free(sealer);
+    return ok;
+}
+
+bool msc_source_freeze(MscTransfer *t, const GByteArray *in, GByteArray *out,
+                       GError **errp)
+{
+    gint64 start = g_get_monotonic_time();
+
+    (void)in;
+    if (!msc_transfer_set_stage(t, MSC_STAGE_FROZEN, false, errp) ||
+        !collect_all(t, errp) || !seal_all(t, errp)) {
+        return false;
+    }
+    t->entry->stats.elapsed_us = (uint64_t)(g_get_monotonic_time() - start);
+    msc_stats_encode(&t->entry->stats, NULL, out);
+    return true;
+}
+
+bool msc_source_collect(MscTransfer *t, const GByteArray *in, GByteArray *out,
+                        GError **errp)
+{
+    g_autoptr(GBytes) chunk = g_queue_pop_head(t->chunks);
+
+    (void)in;
+    (void)errp;
+    if (chunk) {
+        msc_put_bytes(out, g_bytes_get_data(chunk, NULL),
+                      g_bytes_get_size(chunk));
+    }
+    return true;
+}
+
+bool msc_source_release(MscTransfer *t, const GByteArray *in, GByteArray *out,
+                        GError **errp)
+{
+    MscEntry *entry = t->entry;
+    g_autoptr(GBytes) proof = NULL;
+
+    if (!msc_proof_check(MSC_PROOF_READY, in->data, in->len, entry->id,
+                         entry->commitment[MSC_PROOF_READY - 1], errp)) {
+        return false;
+    }
+    if (!g_queue_is_empty(t->chunks)) {
+        g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_STATE,
+                            "READY came before the context was sent");
+        return false;
+    }
+    /*
+     * The point of no return.  It is on disk before anybody hears of it: a
+     * helper that crashes now comes back knowing that it gave the guest away.
+     */
+    if (entry->stage != MSC_STAGE_RELEASED &&
+        !msc_transfer_set_stage(t, MSC_STAGE_RELEASED, true, errp)) {
+        return false;
+    }
+    proof = msc_proof_encode(MSC_PROOF_RELEASE, entry->id,
+                             entry->token[MSC_PROOF_RELEASE - 1]);
+    msc_put_bytes(out, g_bytes_get_data(proof, NULL), g_bytes_get_size(proof));
+    return true;
+}
+
+bool msc_source_retire(MscTransfer *t, GError **errp)
+{
+    const MscProvider *const *p = msc_hub_providers(t->hub);
+    bool ok = true;
+
+    for (; *p; p++) {
+        const MscSection *section =
+            t->sections ? msc_sections_find(t->sections, (*p)->name) : NULL;
+        g_autoptr(GBytes) payload = NULL;
+        MscProviderStats stats;
+
+        if (section) {
+            payload = g_bytes_ref(section->data);
+        } else {
+            /* The snapshot went with a crashed helper; the guest does not
+             * run here, so all that its selector covers is a leftover. */
+            payload = (*p)->collect(t->vm->selector, NULL, &stats,
+                                    ok ? errp : NULL);
+        }
+        if (!payload ||
+            !(*p)->retire(t->vm->selector, payload, ok ? errp : NULL)) {
+            ok = false;
+        }
+    }
+    return ok;
+}
+
+bool msc_source_finish(MscTransfer *t, const GByteArray *in, GByteArray *out,
+                       GError **errp)
+{
+    MscEntry *entry = t->entry;
+    g_autoptr(GError) err = NULL;
+
+    (void)out;
+    if (!msc_proof_check(MSC_PROOF_DONE, in->data, in->len, entry->id,
+                         entry->commitment[MSC_PROOF_DONE - 1], errp)) {
+        return false;
+    }
+    if (entry->stage == MSC_STAGE_FINISHED) {
+        return true;
+    }
+    /* The guest is gone whether or not its leftovers are: say so, no more. */
+    if (!msc_source_retire(t, &err)) {
+        g_warning("%s: entries left behind on this host: %s", entry->name,
+                  err->message);
+    }
+    msc_transfer_end(t, MSC_STAGE_FINISHED, err ? err->message : "");
+    return true;
+}
+
+bool msc_source_give_up(MscTransfer *t, const char *why, GError **errp)
+{
+    const MscProvider *const *p = msc_hub_providers(t->hub);
+    bool ok = true;
+
+    if (t->entry->stage == MSC_STAGE_THAWED) {
+        return true;
+    }
+    for (; *p; p++) {
+        ok = (*p)->thaw(t->vm->selector, ok ? errp : NULL) && ok;
+    }
+    msc_transfer_end(t, MSC_STAGE_THAWED, why);
+    return ok;
+}
+
+bool msc_source_thaw(MscTransfer *t, const GByteArray *in, GByteArray *out,
+                     GError **errp)
+{
+    g_autofree char *why = NULL;
+
+    (void)out;
+    return msc_text_decode(in->data, in->len, &why, errp) &&
+           msc_source_give_up(t, why, errp);
+}

@@ -1,0 +1,141 @@
+/*
+ * One side of one migration, and the hub that holds all of them.
+ *
+ * The verbs follow the handoff: admission, freeze, collect, release, finish
+ * or thaw on the source; admit, stage, validate, commit or abort on the
+ * destination.  transfer/stages.c has the table that says which verb is
+ * allowed when.  A verb blocks as long as its providers do; verbs of one
+ * transfer are serialized by its lock, which callers hold (msc_transfer_run,
+ * msc_hub_resolve and so on take it).
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#ifndef MSC_TRANSFER_TRANSFER_H
+#define MSC_TRANSFER_TRANSFER_H
+
+#include "admission.h"
+#include "config.h"
+#include "context.h"
+#include "handshake.h"
+#include "helper-messages.h"
+#include "journal.h"
+#include "provider.h"
+#include "seal.h"
+#include "sections.h"
+#include "vm.h"
+
+typedef struct MscHub MscHub;
+
+typedef struct {
+    gint refs;
+    MscHub *hub;
+    GMutex lock;
+    MscEntry *entry;
+    MscVm *vm;
+    uint8_t token[MSC_TOKEN_LEN];   /* what QEMU shows for further channels */
+    bool connected;                 /* a QEMU is behind it */
+
+    /* After the full handshake. */
+    MscSession *session;
+    GHashTable *epochs;             /* channel kind and number -> last epoch */
+
+    /* Source. */
+    GPtrArray *answers;             /* sections: the destination's checks */
+    GPtrArray *sections;            /* what was collected */
+    GQueue *chunks;                 /* sealed, to be given to QEMU */
+
+    /* Destination. */
+    MscContextOpener *opener;
+    GByteArray *plain;
+    bool ended;                     /* END came, and was right */
+    MscContext *context;            /* after validate, until settled */
+} MscTransfer;
+
+/* Reads the journal and brings every open migration to a safe end, or keeps
+ * it for a verdict.  @providers outlives it. */
+MscHub *msc_hub_new(const char *config_dir, const char *state_dir,
+                    const MscProvider *const *providers, GError **errp);
+void msc_hub_free(MscHub *hub);
+const char *msc_hub_config_dir(const MscHub *hub);
+const MscConfig *msc_hub_config(const MscHub *hub);
+const MscProvider *const *msc_hub_providers(const MscHub *hub);
+MscJournal *msc_hub_journal(const MscHub *hub);
+
+/* A new transfer for the process with these credentials. */
+MscTransfer *msc_hub_open(MscHub *hub, const MscOpenMessage *open, uid_t uid,
+                          pid_t pid, GError **errp);
+MscTransfer *msc_hub_find_token(MscHub *hub,
+                                const uint8_t token[MSC_TOKEN_LEN]);
+/* By migration id, for a QEMU that comes back after a crash of the helper. */
+MscTransfer *msc_hub_attach(MscHub *hub, const MscAttachMessage *attach,
+                            uid_t uid, pid_t pid, GError **errp);
+bool msc_hub_verdict(MscHub *hub, const MscAttachMessage *attach, uid_t uid,
+                     pid_t pid, MscVerdict *verdict, GError **errp);
+/* The operator's word on a migration whose end was cut off. */
+bool msc_hub_resolve(MscHub *hub, const char *vm, bool here, GError **errp);
+/* Copies of all entries, newest last; of MscEntry*. */
+GPtrArray *msc_hub_status(MscHub *hub);
+/* Every second or so: tighten what was restored leniently. */
+void msc_hub_settle(MscHub *hub);
+
+MscTransfer *msc_transfer_ref(MscTransfer *t);
+void msc_transfer_unref(MscTransfer *t);
+/* QEMU hung up: what has not reached the point of no return is undone. */
+void msc_transfer_disconnect(MscTransfer *t);
+
+/* stages.c: runs the verb that @type stands for, if the stage allows it. */
+bool msc_transfer_run(MscTransfer *t, uint16_t type, const GByteArray *in,
+                      GByteArray *out, GError **errp);
+
+/* channel.c: the handshake of one channel on @fd; fills @keys. */
+bool msc_transfer_handshake(MscTransfer *t, int fd,
+                            const MscChannelMessage *request,
+                            MscKeysMessage *keys, GError **errp);
+
+/* The new stage, on record; false (stage unchanged) if it cannot be kept. */
+bool msc_transfer_set_stage(MscTransfer *t, MscStage stage, bool durable,
+                            GError **errp);
+/* As above for an end that has to be taken even if the disk is full. */
+void msc_transfer_end(MscTransfer *t, MscStage stage, const char *why);
+uint64_t msc_boot_us(void);
+
+/* source.c; the lock is held. */
+GBytes *msc_source_admission(MscTransfer *t, GError **errp);
+bool msc_source_admitted(MscTransfer *t, GBytes *answer, GError **errp);
+bool msc_source_freeze(MscTransfer *t, const GByteArray *in, GByteArray *out,
+                       GError **errp);
+bool msc_source_collect(MscTransfer *t, const GByteArray *in, GByteArray *out,
+                        GError **errp);
+bool msc_source_release(MscTransfer *t, const GByteArray *in, GByteArray *out,
+                        GError **errp);
+bool msc_source_finish(MscTransfer *t, const GByteArray *in, GByteArray *out,
+                       GError **errp);
+bool msc_source_thaw(MscTransfer *t, const GByteArray *in, GByteArray *out,
+                     GError **errp);
+/* The undo itself; @why for the journal. */
+bool msc_source_give_up(MscTransfer *t, const char *why, GError **errp);
+/* Removes the guest's entries, by payload or (after a crash) by selector. */
+bool msc_source_retire(MscTransfer *t, GError **errp);
+
+/* destination.c; the lock is held. */
+GBytes *msc_destination_admit(MscTransfer *t, GBytes *request, const char *peer,
+                              GError **errp);
+bool msc_destination_stage(MscTransfer *t, const GByteArray *in,
+                           GByteArray *out, GError **errp);
+bool msc_destination_validate(MscTransfer *t, const GByteArray *in,
+                              GByteArray *out, GError **errp);
+bool msc_destination_commit(MscTransfer *t, const GByteArray *in,
+                            GByteArray *out, GError **errp);
+bool msc_destination_abort(MscTransfer *t, const GByteArray *in,
+                           GByteArray *out, GError **errp);
+bool msc_destination_take(MscTransfer *t, GError **errp);
+bool msc_destination_undo(MscTransfer *t, const char *why, GError **errp);
+/* True while there is something left to settle. */
+bool msc_destination_settle(MscTransfer *t);
+
+const MscProvider *msc_provider_find(const MscProvider *const *providers,
+                                     const char *name);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(MscTransfer, msc_transfer_unref)
+
+#endif
