@@ -242,11 +242,45 @@ GBytes *msc_flow_key(const MscFlow *flow)
     return g_bytes_new(key, sizeof(key));
 }
 
+static void copy_address(MscFlow *to, End to_end, const MscFlow *from,
+                         End from_end)
+{
+    if (family(from) == AF_INET) {
+        nfct_set_attr_u32(to, v4_attr[to_end],
+                          nfct_get_attr_u32(from, v4_attr[from_end]));
+    } else {
+        nfct_set_attr(to, v6_attr[to_end],
+                      nfct_get_attr(from, v6_attr[from_end]));
+    }
+}
+
+static void copy_port(MscFlow *to, End to_end, const MscFlow *from,
+                      End from_end)
+{
+    if (nfct_attr_is_set(from, port_attr[from_end])) {
+        nfct_set_attr_u16(to, port_attr[to_end],
+                          nfct_get_attr_u16(from, port_attr[from_end]));
+    }
+}
+
 MscFlow *msc_flow_to_find(const MscFlow *flow, bool reply)
 {
     MscFlow *copy = nfct_new();
 
-    nfct_copy(copy, flow, reply ? NFCT_CP_REPL : NFCT_CP_ORIG);
+    /* ICMP has no ports to translate: one tuple stands for both. */
+    if (reply && !nfct_attr_is_set(flow, ATTR_ICMP_TYPE)) {
+        /* The kernel finds an entry by either tuple, whichever it is called
+         * in the request. */
+        nfct_set_attr_u8(copy, ATTR_ORIG_L3PROTO, family(flow));
+        nfct_set_attr_u8(copy, ATTR_ORIG_L4PROTO,
+                         nfct_get_attr_u8(flow, ATTR_ORIG_L4PROTO));
+        copy_address(copy, ORIG_SRC, flow, REPL_SRC);
+        copy_address(copy, ORIG_DST, flow, REPL_DST);
+        copy_port(copy, ORIG_SRC, flow, REPL_SRC);
+        copy_port(copy, ORIG_DST, flow, REPL_DST);
+    } else {
+        nfct_copy(copy, flow, NFCT_CP_ORIG);
+    }
     if (nfct_attr_is_set(flow, ATTR_ZONE)) {
         nfct_set_attr_u16(copy, ATTR_ZONE, nfct_get_attr_u16(flow, ATTR_ZONE));
     }
