@@ -115,11 +115,24 @@ static int find_command(int argc, char **argv)
     return 0;
 }
 
-int main(int argc, char **argv)
+static int run(MscCommand *command, int argc, char **argv)
 {
     g_autoptr(GError) err = NULL;
-    int at = find_command(argc, argv);
     MscCli cli = { 0 };
+    bool ok = command(&cli, argc, argv, &err);
+
+    g_free(cli.config_dir);
+    g_free(cli.runtime_dir);
+    g_free(cli.state_dir);
+    if (err) {
+        fprintf(stderr, "migration-sc: %s\n", err->message);
+    }
+    return ok ? 0 : err && err->domain == MSC_USAGE_ERROR ? 2 : 1;
+}
+
+int main(int argc, char **argv)
+{
+    int at = find_command(argc, argv);
 
     if (!at) {
         bool version = argc > 1 && !strcmp(argv[1], "--version");
@@ -143,13 +156,7 @@ int main(int argc, char **argv)
         memmove(&argv[2], &argv[1], (size_t)(at - 1) * sizeof(*argv));
         argv[1] = argv[0];
         g_set_prgname("migration-sc");
-        if (commands[i].run(&cli, argc - 1, argv + 1, &err)) {
-            return 0;
-        }
-        if (err) {
-            fprintf(stderr, "migration-sc: %s\n", err->message);
-        }
-        return err && err->domain == MSC_USAGE_ERROR ? 2 : 1;
+        return run(commands[i].run, argc - 1, argv + 1);
     }
     fprintf(stderr, "migration-sc: no command '%s'; see --help\n", argv[at]);
     return 2;

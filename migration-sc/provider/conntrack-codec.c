@@ -131,6 +131,39 @@ static void encode_field(const MscFlow *flow, const Field *f, GByteArray *out)
     }
 }
 
+/* libnetfilter_conntrack keeps addresses of both families, and ports and ICMP
+ * fields, in unions, and may call all members set. */
+static bool field_applies(const MscFlow *flow, const Field *f)
+{
+    uint8_t l4 = nfct_get_attr_u8(flow, ATTR_ORIG_L4PROTO);
+    bool v4 = nfct_get_attr_u8(flow, ATTR_ORIG_L3PROTO) == AF_INET;
+    bool icmp = l4 == IPPROTO_ICMP || l4 == IPPROTO_ICMPV6;
+
+    switch (f->attr) {
+    case ATTR_ORIG_IPV4_SRC:
+    case ATTR_ORIG_IPV4_DST:
+    case ATTR_REPL_IPV4_SRC:
+    case ATTR_REPL_IPV4_DST:
+        return v4;
+    case ATTR_ORIG_IPV6_SRC:
+    case ATTR_ORIG_IPV6_DST:
+    case ATTR_REPL_IPV6_SRC:
+    case ATTR_REPL_IPV6_DST:
+        return !v4;
+    case ATTR_ICMP_TYPE:
+    case ATTR_ICMP_CODE:
+    case ATTR_ICMP_ID:
+        return icmp;
+    case ATTR_ORIG_PORT_SRC:
+    case ATTR_ORIG_PORT_DST:
+    case ATTR_REPL_PORT_SRC:
+    case ATTR_REPL_PORT_DST:
+        return !icmp;
+    default:
+        return true;
+    }
+}
+
 void msc_flow_encode(const MscFlow *flow, GByteArray *out)
 {
     bool mirror = msc_flow_reply_is_mirror(flow);
@@ -141,7 +174,7 @@ void msc_flow_encode(const MscFlow *flow, GByteArray *out)
     for (size_t i = 0; i < G_N_ELEMENTS(fields); i++) {
         const Field *f = &fields[i];
 
-        if (!nfct_attr_is_set(flow, f->attr) ||
+        if (!nfct_attr_is_set(flow, f->attr) || !field_applies(flow, f) ||
             (mirror && f->tag >= REPLY_FIRST && f->tag <= REPLY_LAST)) {
             continue;
         }

@@ -379,7 +379,6 @@ bool msc_hub_verdict(MscHub *hub, const MscAttachMessage *attach, uid_t uid,
 bool msc_hub_resolve(MscHub *hub, const char *vm, bool here, GError **errp)
 {
     g_autoptr(MscTransfer) t = hub_find(hub, match_undecided, vm);
-    g_autoptr(GError) err = NULL;
     bool ok;
 
     if (!t) {

@@ -1,0 +1,184 @@
+/*
+ * The conntrack payload's codec.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include <arpa/inet.h>
+#include <linux/netfilter/nf_conntrack_tcp.h>
+#include <string.h>
+
+#include "conntrack-codec.h"
+#include "conntrack.h"
+#include "error.h"
+
+static MscFlow *tcp_flow(void)
+{
+    MscFlow *flow = nfct_new();
+
+    nfct_set_attr_u8(flow, ATTR_ORIG_L3PROTO, AF_INET);
+    nfct_set_attr_u8(flow, ATTR_ORIG_L4PROTO, IPPROTO_TCP);
+    nfct_set_attr_u32(flow, ATTR_ORIG_IPV4_SRC, inet_addr("10.0.0.1"));
+    nfct_set_attr_u32(flow, ATTR_ORIG_IPV4_DST, inet_addr("10.0.0.2"));
+    nfct_set_attr_u16(flow, ATTR_ORIG_PORT_SRC, htons(1000));
+    nfct_set_attr_u16(flow, ATTR_ORIG_PORT_DST, htons(80));
+    msc_flow_mirror_reply(flow);
+    nfct_set_attr_u32(flow, ATTR_STATUS, 14);
+    nfct_set_attr_u32(flow, ATTR_TIMEOUT, 300);
+    nfct_set_attr_u8(flow, ATTR_TCP_STATE, TCP_CONNTRACK_ESTABLISHED);
+    nfct_set_attr_u8(flow, ATTR_TCP_FLAGS_ORIG, 3);
+    nfct_set_attr_u8(flow, ATTR_TCP_FLAGS_REPL, 3);
+    nfct_set_attr_u8(flow, ATTR_TCP_WSCALE_ORIG, 7);
+    nfct_set_attr_u8(flow, ATTR_TCP_WSCALE_REPL, 9);
+    return flow;
+}
+
+static GBytes *payload_of(MscFlow *flow)
+{
+    g_autoptr(GPtrArray) flows = msc_flows_new();
+    GByteArray *out = g_byte_array_new();
+
+    g_ptr_array_add(flows, flow);
+    msc_flows_encode(flows, out);
+    return g_byte_array_free_to_bytes(out);
+}
+
+static void assert_round_trip(MscFlow *flow, size_t most)
+{
+    g_autofree char *text = msc_flow_describe(flow);
+    g_autoptr(GBytes) payload = payload_of(flow);
+    g_autoptr(GError) err = NULL;
+    g_autoptr(GPtrArray) back = msc_payload_decode(payload, &err);
+    g_autoptr(GByteArray) again = g_byte_array_new();
+    g_autofree char *text2 = NULL;
+
+    g_assert_no_error(err);
+    g_assert_cmpuint(back->len, ==, 1);
+    text2 = msc_flow_describe(back->pdata[0]);
+    g_assert_cmpstr(text, ==, text2);
+    msc_flows_encode(back, again);
+    g_assert_cmpmem(again->data, again->len, g_bytes_get_data(payload, NULL),
+                    g_bytes_get_size(payload));
+    g_assert_cmpuint(again->len - 4, <=, most);
+}
+
+static void test_round_trip(void)
+{
+    MscFlow *flow = tcp_flow();
+    struct nfct_bitmask *labels = nfct_bitmask_new(127);
+
+    assert_round_trip(flow, 48);    /* takes it */
+    flow = tcp_flow();
+    nfct_set_attr_u32(flow, ATTR_REPL_IPV4_DST, inet_addr("192.0.2.1"));
+    nfct_set_attr_u16(flow, ATTR_REPL_PORT_DST, htons(4242));
+    nfct_set_attr_u16(flow, ATTR_ZONE, 7);
+    nfct_set_attr_u32(flow, ATTR_MARK, 0xdeadbeef);
+    nfct_set_attr(flow, ATTR_HELPER_NAME, "ftp");
+    nfct_bitmask_set_bit(labels, 100);
+    nfct_set_attr(flow, ATTR_CONNLABELS, labels);
+    assert_round_trip(flow, 128);
+}
+
+static void test_truncated(void)
+{
+    g_autoptr(GBytes) payload = payload_of(tcp_flow());
+    gsize len;
+    const uint8_t *data = g_bytes_get_data(payload, &len);
+
+    for (gsize i = 0; i < len; i++) {
+        g_autoptr(GBytes) part = g_bytes_new(data, i);
+        g_autoptr(GError) err = NULL;
+
+        g_assert_null(msc_payload_decode(part, &err));
+        g_assert_error(err, MSC_ERROR, MSC_ERROR_MALFORMED);
+    }
+}
+
+static void test_malformed(void)
+{
+    static const struct {
+        const char *bytes;      /* of one flow, after its length */
+        size_t len;
+        const char *complaint;
+    } rows[] = {
+        { "", 0, "no protocol" },
+        { "\x01\x02\x02\x06", 4, "addresses" },
+        { "\x02\x06\x01\x02", 4, "out of order" },
+        { "\x01\x02\x01\x02", 4, "out of order" },
+        { "\xff", 1, "unknown attribute" },
+        { "\x01", 1, "malformed" },
+        { "\x1d\x10" "aaaaaaaaaaaaaaaa", 18, "malformed" },
+        { "\x1d\x02" "a\0", 4, "malformed" },
+        { "\x1c\x02\x01\x00", 4, "malformed" },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autoptr(GByteArray) out = g_byte_array_new();
+        g_autoptr(GBytes) payload = NULL;
+        g_autoptr(GError) err = NULL;
+
+        msc_put_u32(out, 1);
+        msc_put_u16(out, (uint16_t)rows[i].len);
+        msc_put_bytes(out, rows[i].bytes, rows[i].len);
+        payload = g_bytes_new(out->data, out->len);
+        g_assert_null(msc_payload_decode(payload, &err));
+        g_assert_nonnull(strstr(err->message, rows[i].complaint));
+    }
+}
+
+/* P4: what a hostile host might slip in. */
+static void test_stray_entries(void)
+{
+    g_autoptr(MscSelector) s = msc_selector_new();
+    MscProviderStats stats;
+    MscAddress a;
+    static const struct {
+        const char *src, *dst, *reply_src, *reply_dst;
+        bool fine;
+    } rows[] = {
+        { "10.0.0.1", "10.0.0.2", "10.0.0.2", "10.0.0.1", true },
+        { "10.0.0.2", "10.0.0.1", "10.0.0.1", "10.0.0.2", true },
+        { "10.0.0.1", "10.0.0.2", "10.0.0.2", "192.0.2.1", true },
+        { "10.0.0.2", "192.0.2.1", "10.0.0.1", "10.0.0.2", true },
+        /* not the guest's at all */
+        { "10.0.0.3", "10.0.0.2", "10.0.0.2", "10.0.0.3", false },
+        /* the guest's, behind somebody else's address */
+        { "10.0.0.1", "10.0.0.2", "10.0.0.2", "10.0.0.9", false },
+        /* steals what others send to a third host */
+        { "10.0.0.2", "10.0.0.9", "10.0.0.1", "10.0.0.2", false },
+        /* to the guest's address, turned to another host */
+        { "10.0.0.2", "10.0.0.1", "10.0.0.9", "10.0.0.2", false },
+    };
+
+    g_assert_true(msc_address_parse("10.0.0.1", &a, NULL));
+    g_array_append_val(s->addresses, a);
+    g_assert_true(msc_address_parse("192.0.2.1", &a, NULL));
+    g_array_append_val(s->nat_addresses, a);
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        MscFlow *flow = tcp_flow();
+        g_autoptr(GBytes) payload = NULL;
+        g_autoptr(GError) err = NULL;
+        bool ok;
+
+        nfct_set_attr_u32(flow, ATTR_ORIG_IPV4_SRC, inet_addr(rows[i].src));
+        nfct_set_attr_u32(flow, ATTR_ORIG_IPV4_DST, inet_addr(rows[i].dst));
+        nfct_set_attr_u32(flow, ATTR_REPL_IPV4_SRC,
+                          inet_addr(rows[i].reply_src));
+        nfct_set_attr_u32(flow, ATTR_REPL_IPV4_DST,
+                          inet_addr(rows[i].reply_dst));
+        payload = payload_of(flow);
+        ok = msc_conntrack_provider.validate(s, payload, &stats, &err);
+        g_assert_true(ok == rows[i].fine);
+        g_assert_true(ok || g_error_matches(err, MSC_ERROR,
+                                            MSC_ERROR_REFUSED));
+    }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/conntrack/round-trip", test_round_trip);
+    g_test_add_func("/conntrack/truncated", test_truncated);
+    g_test_add_func("/conntrack/malformed", test_malformed);
+    g_test_add_func("/conntrack/stray-entry-refuses-all", test_stray_entries);
+    return g_test_run();
+}
