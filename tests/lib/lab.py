@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Two hosts on one machine, each a network namespace with a migration-scd
+and a QEMU:
+
+      netns A                              netns B
+      QEMU ---- helper.sock                helper.sock ---- QEMU
+        |         migration-scd            migration-scd      |
+      10.9.0.1  ------------- veth ----------------  10.9.0.2
+
+Environment: MIGRATION_SC, MIGRATION_SCD, QEMU (the patched one), QEMU_PLAIN
+(optional, unpatched).
+"""
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+VM = "11111111-2222-3333-4444-555555555555"
+GUEST = "10.20.0.10"
+NAT = "203.0.113.10"
+FIRMWARE = ["-L", "/usr/share/seabios", "-L", "/usr/share/qemu"]
+
+
+def run(*args, check=True):
+    return subprocess.run(args, check=check, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True).stdout
+
+
+class Qmp:
+    """One QEMU's monitor: commands, and its events with their times."""
+
+    def __init__(self, path):
+        self.sock = socket.socket(socket.AF_UNIX)
+        for _ in range(200):
+            try:
+                self.sock.connect(path)
+                break
+            except OSError:
+                time.sleep(0.05)
+        self.sock.settimeout(30)
+        self.file = self.sock.makefile("rw")
+        self.events = []
+        self.file.readline()
+        self.cmd("qmp_capabilities")
+
+    def cmd(self, name, **args):
+        self.file.write(json.dumps({"execute": name, "arguments": args}))
+        self.file.write("\n")
+        self.file.flush()
+        while True:
+            line = self.file.readline()
+            if not line:
+                raise ConnectionError("QEMU is gone")
+            reply = json.loads(line)
+            if "event" in reply:
+                self.events.append(reply)
+                continue
+            if "error" in reply:
+                raise RuntimeError(reply["error"]["desc"])
+            return reply["return"]
+
+    def hmp(self, line):
+        return self.cmd("human-monitor-command", **{"command-line": line})
+
+    def event_time(self, name):
+        for event in self.events:
+            if event["event"] == name:
+                stamp = event["timestamp"]
+                return stamp["seconds"] + stamp["microseconds"] / 1e6
+        return None
+
+
+class Host:
+    def __init__(self, lab, name, address):
+        self.lab, self.name, self.address = lab, name, address
+        self.netns = f"msc{os.getpid()}-{name}"
+        self.dir = os.path.join(lab.dir, name)
+        os.mkdir(self.dir)
+        self.daemon = self.qemu = self.qmp = None
+        self.options = []
+        for what in "config", "runtime", "state":
+            self.options += [f"--{what}-dir", os.path.join(self.dir, what)]
+        run("ip", "netns", "add", self.netns)
+        run("ip", "-n", self.netns, "link", "set", "lo", "up")
+
+    def ns(self, *args, **kw):
+        return run("ip", "netns", "exec", self.netns, *args, **kw)
+
+    def sc(self, *args, check=True):
+        return self.ns(os.environ["MIGRATION_SC"], *args, *self.options,
+                       check=check)
+
+    def start_daemon(self):
+        log = open(os.path.join(self.dir, "daemon.log"), "a")
+        self.daemon = subprocess.Popen(
+            ["ip", "netns", "exec", self.netns, os.environ["MIGRATION_SCD"],
+             *self.options], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        for _ in range(100):
+            if "host " in self.sc("status", check=False):
+                return
+            time.sleep(0.05)
+        raise RuntimeError(f"daemon of {self.name} does not start")
+
+    def kill_daemon(self):
+        if self.daemon:
+            self.daemon.kill()
+            self.daemon.wait()
+            self.daemon = None
+
+    def start_qemu(self, incoming=False, secure=True, binary="QEMU",
+                   memory=256, extra=()):
+        self.stop_qemu()
+        path = os.path.join(self.dir, "qmp.sock")
+        if os.path.exists(path):
+            os.unlink(path)
+        command = ["ip", "netns", "exec", self.netns, os.environ[binary],
+                   *FIRMWARE, "-machine", "pc,accel=tcg", "-m", str(memory),
+                   "-nodefaults", "-display", "none", "-uuid", VM,
+                   "-qmp", f"unix:{path},server=on,wait=off", *extra]
+        if secure:
+            command += ["-object", "migration-sc,id=sc0,socket=" +
+                        os.path.join(self.dir, "runtime", "helper.sock")]
+        if incoming:
+            command += ["-incoming", "defer"]
+        log = open(os.path.join(self.dir, "qemu.log"), "a")
+        self.qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL,
+                                     stdout=log, stderr=log)
+        self.qmp = Qmp(path)
+
+    def stop_qemu(self):
+        if self.qemu:
+            self.qemu.kill()
+            self.qemu.wait()
+            self.qemu = None
+
+    def flows(self):
+        text = self.ns("conntrack", "-L", check=False)
+        return sum("src=" + GUEST in line for line in text.splitlines())
+
+    def running(self):
+        try:
+            return bool(self.qmp.cmd("query-status")["running"])
+        except (OSError, ConnectionError):
+            return False
+
+
+class Lab:
+    def __init__(self):
+        self.dir = tempfile.mkdtemp(prefix="msc-lab-")
+        self.a = Host(self, "A", "10.9.0.1")
+        self.b = Host(self, "B", "10.9.0.2")
+        run("ip", "link", "add", "mig", "netns", self.a.netns, "type", "veth",
+            "peer", "name", "mig", "netns", self.b.netns)
+        for host in self.hosts():
+            run("ip", "-n", host.netns, "addr", "add", host.address + "/24",
+                "dev", "mig")
+            run("ip", "-n", host.netns, "link", "set", "mig", "up")
+            host.ns("nft", "add table inet t; add chain inet t f { type "
+                    "filter hook forward priority 0; }; add rule inet t f ct "
+                    "state established accept; add table ip n; add chain ip "
+                    "n p { type nat hook postrouting priority 100; }")
+            host.sc("keygen", "--name", "host" + host.name)
+            host.sc("vm", "add", VM, "--name", "guest", "--address", GUEST,
+                    "--nat-address", NAT)
+        for host, other in (self.a, self.b), (self.b, self.a):
+            host.sc("peer", "add", "host" + other.name,
+                    os.path.join(other.dir, "config", "identity.pub"),
+                    "--address", other.address)
+
+    def hosts(self):
+        return self.a, self.b
+
+    def __enter__(self):
+        for host in self.hosts():
+            host.start_daemon()
+        return self
+
+    def __exit__(self, kind, *rest):
+        if kind:
+            for host in self.hosts():
+                for name in "daemon.log", "qemu.log":
+                    path = os.path.join(host.dir, name)
+                    if os.path.exists(path):
+                        sys.stdout.write(f"--- {host.name} {name}\n" +
+                                         open(path).read()[-3000:])
+        for host in self.hosts():
+            host.stop_qemu()
+            host.kill_daemon()
+            run("ip", "netns", "del", host.netns, check=False)
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def add_flows(self, count):
+        for i in range(count):
+            nat = ["-n", NAT] if i % 2 else []
+            self.a.ns("conntrack", "-I", "-p", "tcp", "-s", GUEST, "-d",
+                      "192.0.2.5", "--sport", str(1000 + i), "--dport", "80",
+                      "--state", "ESTABLISHED", "-t", "40000", "-u",
+                      "SEEN_REPLY,ASSURED", *nat)
+
+    def migrate(self, source, destination, wait=True, capabilities=()):
+        for host in source, destination:
+            host.qmp.cmd("migrate-set-capabilities", capabilities=[
+                {"capability": c, "state": True} for c in capabilities])
+        destination.qmp.cmd("migrate-incoming",
+                            **{"uri": "tcp:0.0.0.0:4444",
+                               "exit-on-error": False})
+        source.qmp.hmp(f"migrate -d tcp:{destination.address}:4444")
+        return self.wait(source) if wait else None
+
+    @staticmethod
+    def wait(source, seconds=60):
+        """The end of the migration: query-migrate of the source."""
+        end = time.time() + seconds
+        while time.time() < end:
+            info = source.qmp.cmd("query-migrate")
+            if info.get("status") in ("completed", "failed", "cancelled"):
+                return info
+            time.sleep(0.05)
+        raise TimeoutError("the migration does not end")
+
+
+def until(condition, seconds=20):
+    end = time.time() + seconds
+    while time.time() < end:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def main(tests):
+    """Runs the tests, one TAP line each."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    only = sys.argv[1:]
+    failed = 0
+    for number, test in enumerate(tests, 1):
+        if only and test.__name__ not in only:
+            continue
+        try:
+            test()
+            print(f"ok {number} {test.__name__}", flush=True)
+        except Exception as err:  # pylint: disable=broad-except
+            failed += 1
+            print(f"not ok {number} {test.__name__}\n# {err!r}", flush=True)
+    sys.exit(1 if failed else 0)
