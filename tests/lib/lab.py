@@ -140,7 +140,10 @@ class Host:
             self.qemu = None
 
     def flows(self):
-        text = self.ns("conntrack", "-L", check=False)
+        text = subprocess.run(
+            ["ip", "netns", "exec", self.netns, "conntrack", "-L"],
+            check=False, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, text=True).stdout
         return sum("src=" + GUEST in line for line in text.splitlines())
 
     def running(self):
