@@ -30,7 +30,9 @@ GUEST6 = "fd00:20::10"
 GATEWAY_MAC = "52:54:00:20:00:01"
 
 # New connections need a SYN, or come from the guest; what conntrack does not
-# know in mid-stream is dropped. So a flow lives by its entry alone.
+# know in mid-stream is dropped. So a flow lives by its entry alone. The port
+# ranges lie outside the guest's own (32768 up): every flow is given a port at
+# random, and without its entry would be given another.
 FIREWALL = f"""
 table inet fw {{
   chain early {{
@@ -57,8 +59,8 @@ table ip nat {{
   }}
   chain post {{
     type nat hook postrouting priority 100;
-    oifname wan ip saddr {GUEST} tcp dport 7002 snat to {NAT}:20000-29999
-    oifname wan ip saddr {GUEST} udp dport 7003 snat to {NAT}:30000-39999
+    oifname wan ip saddr {GUEST} tcp dport 7002 snat to {NAT}:20000-25999
+    oifname wan ip saddr {GUEST} udp dport 7003 snat to {NAT}:26000-31999
   }}
 }}
 """
