@@ -18,6 +18,7 @@ runs it; they are switched when the destination's QEMU says RESUME.
 
 Environment: besides that of lab.py, GUEST_KERNEL, GUEST_INITRD, FLOWS.
 """
+import atexit
 import json
 import os
 import re
@@ -70,6 +71,7 @@ class GuestLab(Lab):
     """Lab plus guest network, wan, peer."""
 
     def __init__(self, flows):
+        atexit.register(self.remove)
         super().__init__()
         self.count = flows
         self.peer = f"msc{os.getpid()}-peer"
@@ -113,6 +115,13 @@ class GuestLab(Lab):
         host.sc("vm", "remove", VM)
         host.sc("vm", "add", VM, "--name", "guest", "--address", GUEST,
                 "--address", GUEST6, "--nat-address", NAT)
+
+    @staticmethod
+    def remove():
+        """Also when the lab was not whole yet: nothing stays behind."""
+        for name in os.listdir("/run/netns"):
+            if name.startswith(f"msc{os.getpid()}-"):
+                run("ip", "netns", "del", name, check=False)
 
     def owner(self, host):
         """The peer reaches the guest through this host."""
