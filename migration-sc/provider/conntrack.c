@@ -248,12 +248,19 @@ static bool create_flows(const GPtrArray *flows, uint64_t transit_us,
 {
     g_autoptr(GPtrArray) wanted = msc_flows_new();
 
-    for (guint i = 0; i < flows->len; i++) {
-        MscFlow *flow = msc_flow_to_create(flows->pdata[i], transit_us,
-                                           lenient);
+    /* Masters first: the kernel refuses a child whose master is missing. */
+    for (int child = 0; child <= 1; child++) {
+        for (guint i = 0; i < flows->len; i++) {
+            const MscFlow *from = flows->pdata[i];
+            MscFlow *flow;
 
-        if (flow) {
-            g_ptr_array_add(wanted, flow);
+            if (nfct_attr_is_set(from, ATTR_MASTER_L4PROTO) != child) {
+                continue;
+            }
+            flow = msc_flow_to_create(from, transit_us, lenient);
+            if (flow) {
+                g_ptr_array_add(wanted, flow);
+            }
         }
     }
     return run_all(MSC_CT_CREATE, wanted, fine, "create", errp);
@@ -283,9 +290,12 @@ static bool conntrack_abort(const MscSelector *s, GBytes *payload,
     g_autoptr(GPtrArray) flows = msc_payload_decode(payload, errp);
     g_autoptr(GPtrArray) old = flows ? msc_payload_decode(replaced, errp)
                                      : NULL;
+    g_autoptr(GPtrArray) ours = msc_flows_new();
+    g_autoptr(GPtrArray) others = g_ptr_array_new_with_free_func(g_free);
 
-    (void)s;
-    return old && remove_flows(flows, errp) &&
+    /* What stands in the way may be why stage failed: it is not ours. */
+    return old && msc_conntrack_find_clashes(s, flows, ours, others, errp) &&
+           remove_flows(ours, errp) &&
            create_flows(old, 0, false, fine, errp);
 }
 
