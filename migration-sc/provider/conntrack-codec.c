@@ -308,7 +308,7 @@ static const char *check_tuple(const MscFlow *flow)
     bool is_v4 = l3 == AF_INET;
     bool need_ports = l4 == IPPROTO_TCP || l4 == IPPROTO_UDP ||
                       l4 == IPPROTO_SCTP || l4 == IPPROTO_UDPLITE ||
-                      l4 == IPPROTO_DCCP;
+                      l4 == IPPROTO_DCCP || l4 == IPPROTO_GRE;  /* keys */
     bool need_icmp = l4 == IPPROTO_ICMP || l4 == IPPROTO_ICMPV6;
     int replies;
 
@@ -323,6 +323,15 @@ static const char *check_tuple(const MscFlow *flow)
     }
     if (need_ports && !nfct_attr_is_set_array(flow, ports, 2)) {
         return "no ports";
+    }
+    if (!need_ports && (nfct_attr_is_set(flow, ports[0]) ||
+                        nfct_attr_is_set(flow, ports[1]))) {
+        return "ports where the protocol has none";
+    }
+    if (!need_icmp && (nfct_attr_is_set(flow, icmp[0]) ||
+                       nfct_attr_is_set(flow, icmp[1]) ||
+                       nfct_attr_is_set(flow, icmp[2]))) {
+        return "ICMP attributes where there is no ICMP";
     }
     if (need_icmp && !nfct_attr_is_set_array(flow, icmp, 3)) {
         return "no ICMP type, code and identifier";

@@ -170,6 +170,13 @@ void msc_flow_mirror_reply(MscFlow *flow)
 {
     /* Ports, identifiers, and the answering ICMP type as well. */
     nfct_setobjopt(flow, NFCT_SOPT_SETUP_REPLY);
+    /* The library knows the ports of some protocols only. */
+    for (int i = 0; i < 2; i++) {
+        if (nfct_attr_is_set(flow, port_attr[i])) {
+            nfct_set_attr_u16(flow, port_attr[REPL_DST - i],
+                              nfct_get_attr_u16(flow, port_attr[i]));
+        }
+    }
 }
 
 static void describe_end(GString *out, const MscFlow *flow, End end)

@@ -109,6 +109,10 @@ static void test_malformed(void)
         { "\x1d\x10" "aaaaaaaaaaaaaaaa", 18, "malformed" },
         { "\x1d\x02" "a\0", 4, "malformed" },
         { "\x1c\x02\x01\x00", 4, "malformed" },
+        { "\x01\x02\x02\x15\x03\x0a\0\0\x01\x04\x0a\0\0\x02"
+          "\x07\0\x50\x08\0\x50", 20, "protocol has none" },
+        { "\x01\x02\x02\x11\x03\x0a\0\0\x01\x04\x0a\0\0\x02"
+          "\x07\0\x50\x08\0\x50\x09\x08", 22, "no ICMP" },
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
