@@ -13,7 +13,7 @@
 
 #include "error.h"
 
-/* Larger batches are no faster (measured: docs/conntrack.md). */
+/* Larger batches were no faster when measured. */
 #define BATCH 64
 /* One request: tuples, protocol, NAT, labels, helper, master. */
 #define REQUEST_MAX 1024
