@@ -44,12 +44,30 @@ static bool key_from_base64(const char *text,
            got == MSC_IDENTITY_KEY_LEN;
 }
 
-/* Lists always have a NULL at the end, even if the key is absent. */
-static char **get_list(GKeyFile *file, const char *key)
+/*
+ * An absent list is empty and means "any".  One that is there but says nothing
+ * or cannot be read must not come to mean the same.
+ */
+static bool get_list(GKeyFile *file, const char *what, const char *key,
+                     char ***list, GError **errp)
 {
-    char **list = g_key_file_get_string_list(file, "peer", key, NULL, NULL);
+    bool empty;
 
-    return list ? list : g_new0(char *, 1);
+    if (!g_key_file_has_key(file, "peer", key, NULL)) {
+        *list = g_new0(char *, 1);
+        return true;
+    }
+    *list = g_key_file_get_string_list(file, "peer", key, NULL, NULL);
+    empty = !*list || !**list;
+    for (char **item = *list; item && *item; item++) {
+        empty |= !**item;
+    }
+    if (empty) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
+                    "%s: %s= has an empty or unreadable entry; leave the "
+                    "whole line out to allow any", what, key);
+    }
+    return !empty;
 }
 
 MscPeer *msc_peer_parse(const char *name, const char *data, size_t len,
@@ -75,8 +93,10 @@ MscPeer *msc_peer_parse(const char *name, const char *data, size_t len,
                     what, MSC_IDENTITY_KEY_LEN);
         return NULL;
     }
-    peer->addresses = get_list(file, "address");
-    peer->vms = get_list(file, "vm");
+    if (!get_list(file, what, "address", &peer->addresses, errp) ||
+        !get_list(file, what, "vm", &peer->vms, errp)) {
+        return NULL;
+    }
     role = g_key_file_get_string(file, "peer", "role", NULL);
     for (size_t i = 0; i < G_N_ELEMENTS(role_names); i++) {
         if (!strcmp(role ? role : "both", role_names[i].name)) {
@@ -172,6 +192,12 @@ GPtrArray *msc_peers_load(const char *config_dir, GError **errp)
             continue;
         }
         name = g_strndup(file, strlen(file) - strlen(PEER_SUFFIX));
+        if (!msc_name_is_safe(name)) {
+            g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
+                        "'%s': not a peer's name; use letters, digits, '.', "
+                        "'_' and '-'", path);
+            return NULL;
+        }
         if (!g_file_get_contents(path, &data, &len, errp)) {
             return NULL;
         }
