@@ -3,6 +3,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,6 +11,8 @@
 #include "vm.h"
 
 #define ARGUMENTS "add UUID | list | remove UUID"
+/* Not -1: who says --zone=-1 must not get a guest without a zone. */
+#define NOT_GIVEN INT_MIN
 
 typedef struct {
     char *name, *mark, *policy, *cgroup, *peer;
@@ -38,17 +41,22 @@ static bool add(MscCli *cli, const char *uuid, const VmOptions *o,
 
     vm->uuid = g_ascii_strdown(uuid, -1);
     vm->name = g_strdup(o->name ? o->name : vm->uuid);
-    vm->has_uid = o->uid >= 0;
-    vm->uid = o->uid >= 0 ? (uid_t)o->uid : 0;
+    vm->has_uid = o->uid != NOT_GIVEN;
+    vm->uid = o->uid != NOT_GIVEN ? (uid_t)o->uid : 0;
     vm->cgroup = g_strdup(o->cgroup);
     vm->peer = g_strdup(o->peer);
-    if (o->zone > UINT16_MAX) {
-        g_set_error(errp, MSC_USAGE_ERROR, 0, "--zone %d: at most %d", o->zone,
-                    UINT16_MAX);
+    if (o->zone > UINT16_MAX || (o->zone < 0 && o->zone != NOT_GIVEN)) {
+        g_set_error(errp, MSC_USAGE_ERROR, 0, "--zone %d: must be 0 to %d",
+                    o->zone, UINT16_MAX);
         return false;
     }
-    s->has_zone = o->zone >= 0;
-    s->zone = o->zone >= 0 ? (uint16_t)o->zone : 0;
+    if (o->uid < 0 && o->uid != NOT_GIVEN) {
+        g_set_error(errp, MSC_USAGE_ERROR, 0, "--uid %d: must not be negative",
+                    o->uid);
+        return false;
+    }
+    s->has_zone = o->zone != NOT_GIVEN;
+    s->zone = o->zone != NOT_GIVEN ? (uint16_t)o->zone : 0;
     s->has_mark = o->mark != NULL;
     if (o->policy && strcmp(o->policy, "refuse") &&
         strcmp(o->policy, "leave-behind")) {
@@ -125,7 +133,7 @@ static bool list(MscCli *cli, GError **errp)
 
 bool msc_cmd_vm(MscCli *cli, int argc, char **argv, GError **errp)
 {
-    VmOptions o = { .zone = -1, .uid = -1 };
+    VmOptions o = { .zone = NOT_GIVEN, .uid = NOT_GIVEN };
     const GOptionEntry entries[] = {
         { "name", 0, 0, G_OPTION_ARG_STRING, &o.name, "for people", "NAME" },
         { "address", 0, 0, G_OPTION_ARG_STRING_ARRAY, &o.address,

@@ -117,6 +117,12 @@ static bool peer_fits(const Channel *c, const MscPeer *peer,
                             "expected: a trusted host is still the wrong one",
                             peer->name, expected);
     }
+    /* QEMU may narrow what root registered, never widen it. */
+    if (c->t->vm->peer && strcmp(c->t->vm->peer, peer->name)) {
+        return peer_refused(errp, "guest %s is registered for host '%s', not "
+                            "'%s'", c->t->vm->name, c->t->vm->peer,
+                            peer->name);
+    }
     if (!expected && source && only_receiver(peers) != peer) {
         return peer_refused(errp, "nothing says which host is expected at %s: "
                             "give the peer an address, the guest a peer, or "

@@ -128,6 +128,12 @@ MscVm *msc_vm_parse(const char *uuid, const char *data, size_t len,
     }
     vm->uid = uid;
     vm->cgroup = g_key_file_get_string(file, GROUP, "cgroup", NULL);
+    /* An empty prefix would be a prefix of every cgroup. */
+    if (vm->cgroup && (vm->cgroup[0] != '/' ||
+                       g_str_has_suffix(vm->cgroup, "/"))) {
+        vm_error(errp, what, "cgroup", NULL);
+        return NULL;
+    }
     vm->peer = g_key_file_get_string(file, GROUP, "peer", NULL);
     if (vm->peer && !msc_name_is_safe(vm->peer)) {
         vm_error(errp, what, "peer", NULL);

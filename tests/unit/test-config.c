@@ -47,6 +47,9 @@ static void test_vm(void)
         { "[vm]\nzone=7\nname=../x\n", "name" },
         { "[vm]\nzone=7\nnat-policy=maybe\n", "nat-policy" },
         { "[vm]\nzone=7\nuid=x\n", "uid" },
+        { "[vm]\nzone=7\ncgroup=\n", "cgroup" },
+        { "[vm]\nzone=7\ncgroup=machine\n", "cgroup" },
+        { "[vm]\nzone=7\ncgroup=/machine/\n", "cgroup" },
         { "[vm]\nzone=7\nname=\xff\n", "UTF-8" },
     };
 
