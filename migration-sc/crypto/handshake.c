@@ -201,8 +201,12 @@ static void give_refusal(MscHandshake *hs, const GError *err, GByteArray *out)
     if (!g_utf8_validate(reason, -1, &end)) {
         reason[end - reason] = '\0';
     }
-    /* Who is trusted here is nobody's business but ours. */
-    if (!hs->peer && err->code == MSC_ERROR_AUTH) {
+    /*
+     * Who is trusted here is nobody's business but ours: until the peer was
+     * accepted, nothing that the trust store says goes out, be it that a key
+     * is unknown or that one of its files is broken.
+     */
+    if (!hs->peer && (hs->have_keys || err->code == MSC_ERROR_AUTH)) {
         g_free(reason);
         reason = g_strdup("this host does not accept yours; its log says "
                           "why");

@@ -145,7 +145,10 @@ GBytes *msc_context_seal_end(MscContextSealer *s, GError **errp)
     g_autoptr(GByteArray) plain = g_byte_array_new();
     GBytes *chunk;
 
-    end_plain(s, plain);
+    /* The digest can be taken only once. */
+    if (!s->ended) {
+        end_plain(s, plain);
+    }
     chunk = chunk_seal(s, CHUNK_END, plain->data, plain->len, errp);
     s->ended = true;
     return chunk;
@@ -224,6 +227,8 @@ bool msc_context_open(MscContextOpener *o, const void *chunk, size_t len,
         s->total += payload;
         msc_put_bytes(plain, opened, payload);
     }
+    /* A context may hold IPsec keys. */
+    msc_wipe(opened, payload);
     s->sequence++;
     *ended = s->ended;
     return true;

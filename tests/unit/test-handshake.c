@@ -16,6 +16,7 @@ typedef struct {
     const MscIdentity *trusted[2];  /* whom each accepts */
     bool refuse_admission;
     int admitted;
+    bool drop_suite;                /* out of the offer, on the way */
     /* A man in the middle: flips a bit of byte @at in message @message. */
     int message, at;
     size_t last_len;
@@ -28,6 +29,11 @@ static char *accept_peer(const uint8_t key[MSC_IDENTITY_KEY_LEN],
 {
     const MscIdentity *const *trusted = opaque;
 
+    if (!*trusted) {
+        g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_CONFIG,
+                            "peer 'alice' is broken");
+        return NULL;
+    }
     if (memcmp(key, msc_identity_public(*trusted), MSC_IDENTITY_KEY_LEN)) {
         g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_AUTH, "unknown host");
         return NULL;
@@ -113,6 +119,15 @@ static void converse(Fixture *f)
             if (f->at >= 0 && f->at < (int)reply->len) {
                 reply->data[f->at] ^= 4;
             }
+        }
+        if (f->drop_suite && !n) {
+            /* The best suite stands behind the count, which follows type,
+             * magic, versions, migration id and nonce. */
+            const guint count = 2 + 4 + 2 + 2 + MSC_MIGRATION_ID_LEN + 32;
+
+            g_assert_cmpuint(reply->data[count], >, 1);
+            reply->data[count]--;
+            g_byte_array_remove_index(reply, count + 1);
         }
         n++;
         g_byte_array_set_size(message, 0);
@@ -208,6 +223,39 @@ static void test_unknown_peer(void)
         g_assert_cmpint(f.admitted, ==, 0);
         teardown(&f);
     }
+}
+
+/* Not even that a file of it is broken, and whose. */
+static void test_trust_store_stays_private(void)
+{
+    for (int who = 0; who < 2; who++) {
+        Fixture f;
+
+        setup(&f);
+        f.trusted[who] = NULL;
+        start(&f, NULL, NULL);
+        converse(&f);
+        g_assert_error(f.err[who], MSC_ERROR, MSC_ERROR_CONFIG);
+        g_assert_nonnull(strstr(f.err[who]->message, "alice"));
+        g_assert_error(f.err[1 - who], MSC_ERROR, MSC_ERROR_REFUSED);
+        g_assert_null(strstr(f.err[1 - who]->message, "alice"));
+        g_assert_false(f.done[0] || f.done[1]);
+        teardown(&f);
+    }
+}
+
+static void test_downgrade(void)
+{
+    Fixture f;
+
+    setup(&f);
+    f.drop_suite = true;
+    start(&f, NULL, NULL);
+    converse(&f);
+    g_assert_error(f.err[0], MSC_ERROR, MSC_ERROR_AUTH);
+    g_assert_false(f.done[0] || f.done[1]);
+    g_assert_cmpint(f.admitted, ==, 0);
+    teardown(&f);
 }
 
 static void test_admission(void)
@@ -357,6 +405,12 @@ int main(int argc, char **argv)
     g_test_add_func("/handshake/both-agree", test_agree);
     g_test_add_func("/handshake/no-changed-byte-gets-through", test_tamper);
     g_test_add_func("/handshake/unknown-peer-is-refused", test_unknown_peer);
+    g_test_add_func("/handshake/trust-store-stays-private",
+                    test_trust_store_stays_private);
+    if (msc_suites()[1]) {
+        g_test_add_func("/handshake/offer-taken-away-is-noticed",
+                        test_downgrade);
+    }
     g_test_add_func("/handshake/refused-admission-tells-why", test_admission);
     g_test_add_func("/handshake/suites-follow-policy", test_suites);
     g_test_add_func("/handshake/further-channel", test_further);

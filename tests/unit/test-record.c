@@ -170,6 +170,23 @@ static void test_other_key(void)
     pair_free(&p);
 }
 
+static void test_other_direction(void)
+{
+    MscChannelKeys here = keys_for(*msc_suites(), 0), there = here;
+    Pair a, b;
+    g_autoptr(GByteArray) record = NULL;
+
+    memset(here.recv, 8, sizeof(here.recv));
+    memset(there.send, 8, sizeof(there.send));
+    a = pair_new(&here);
+    b = pair_new(&there);
+    record = seal(a.sealer, "a", 1);
+    assert_refused(a.opener, record);       /* reflected */
+    assert_opens(b.opener, record, "a", 1);
+    pair_free(&a);
+    pair_free(&b);
+}
+
 static void test_truncation(void)
 {
     MscChannelKeys keys = keys_for(*msc_suites(), 0);
@@ -230,6 +247,44 @@ static void test_rekey(void)
     pair_free(&back);
 }
 
+/* Carries one direction: from one end's sealer to the other end's opener. */
+static void *traffic_thread(void *opaque)
+{
+    Pair *p = opaque;
+    uint32_t value;
+
+    for (value = 0; value < 20000; value++) {
+        g_autoptr(GByteArray) record = seal(p->sealer, &value, sizeof(value));
+
+        assert_opens(p->opener, record, &value, sizeof(value));
+    }
+    return NULL;
+}
+
+static void test_threads(void)
+{
+    MscChannelKeys here = keys_for(*msc_suites(), 64), there = here;
+    Pair a, b, there_and_back[2];
+    MscRecordStats stats;
+    GThread *thread;
+
+    memset(here.recv, 8, sizeof(here.recv));
+    memset(there.send, 8, sizeof(there.send));
+    a = pair_new(&here);
+    b = pair_new(&there);
+    there_and_back[0] = (Pair) { a.sealer, b.opener };
+    there_and_back[1] = (Pair) { b.sealer, a.opener };
+    /* So each end seals in one thread while it opens in another, and rekeys
+     * in both: what QEMU's TLS cannot do (QEMU issue 1937). */
+    thread = g_thread_new("there", traffic_thread, &there_and_back[0]);
+    traffic_thread(&there_and_back[1]);
+    g_thread_join(thread);
+    msc_sealer_get_stats(a.sealer, &stats);
+    g_assert_cmpuint(stats.rekeys, ==, 20000 / (64 / sizeof(uint32_t)));
+    pair_free(&a);
+    pair_free(&b);
+}
+
 typedef struct {
     uint8_t *memory;
     gint stop;
@@ -277,6 +332,9 @@ int main(int argc, char **argv)
     g_test_add_func("/record/changed-byte-is-refused", test_changed_byte);
     g_test_add_func("/record/dropped-or-replayed-is-refused", test_order);
     g_test_add_func("/record/other-channel-is-refused", test_other_key);
+    g_test_add_func("/record/other-direction-is-refused",
+                    test_other_direction);
+    g_test_add_func("/record/both-directions-at-once", test_threads);
     g_test_add_func("/record/truncation-is-an-error", test_truncation);
     g_test_add_func("/record/rekey-with-return-path-busy", test_rekey);
     g_test_add_func("/record/memory-that-changes-under-the-seal",
