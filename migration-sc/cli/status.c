@@ -83,14 +83,35 @@ bool msc_cmd_status(MscCli *cli, int argc, char **argv, GError **errp)
     return true;
 }
 
+static void print_resolved(const char *vm, bool here, JsonNode *result)
+{
+    JsonObject *o = JSON_NODE_HOLDS_OBJECT(result)
+                        ? json_node_get_object(result) : NULL;
+
+    if (here) {
+        printf("The guest is this host's.\n");
+    } else if (o && json_object_has_member(o, "code")) {
+        printf("The guest is given up here. On the other host:\n"
+               "migration-sc resolve %s --here --code %s\n", vm,
+               json_object_get_string_member_with_default(o, "code", ""));
+    }
+}
+
 bool msc_cmd_resolve(MscCli *cli, int argc, char **argv, GError **errp)
 {
-    gboolean here = FALSE, there = FALSE;
+    gboolean here = FALSE, there = FALSE, force = FALSE;
+    g_autofree char *code = NULL;
     const GOptionEntry entries[] = {
+        { "there", 0, 0, G_OPTION_ARG_NONE, &there,
+          "the guest is the other host's: give it up here, and print the code "
+          "for the other host", NULL },
         { "here", 0, 0, G_OPTION_ARG_NONE, &here,
           "the guest is this host's: it may run here", NULL },
-        { "there", 0, 0, G_OPTION_ARG_NONE, &there,
-          "the guest is the other host's: forget it here", NULL },
+        { "code", 0, 0, G_OPTION_ARG_STRING, &code,
+          "with --here: what the other host printed", "CODE" },
+        { "force", 0, 0, G_OPTION_ARG_NONE, &force,
+          "with --here: without a code, for the other host will never run "
+          "again", NULL },
         { 0 }
     };
     MscControlRequest request = { .command = MSC_CONTROL_RESOLVE };
@@ -99,14 +120,18 @@ bool msc_cmd_resolve(MscCli *cli, int argc, char **argv, GError **errp)
     if (!msc_cli_parse(cli, &argc, &argv, entries, 1, 1, "UUID",
                        "Ends a migration that was cut between RELEASE and its "
                        "receipt: the guest is paused on both hosts then. Say "
-                       "--here on exactly one host and --there on the other; "
-                       "two hosts with --here would run the guest twice.",
-                       errp)) {
+                       "--there on the host that shall not have it, then "
+                       "--here with its code on the other.", errp)) {
         return false;
     }
     if (here == there) {
         g_set_error_literal(errp, MSC_USAGE_ERROR, 0,
                             "say either --here or --there");
+        return false;
+    }
+    if (there && (code || force)) {
+        g_set_error_literal(errp, MSC_USAGE_ERROR, 0,
+                            "--code and --force go with --here only");
         return false;
     }
     if (!g_uuid_string_is_valid(argv[1])) {
@@ -115,6 +140,18 @@ bool msc_cmd_resolve(MscCli *cli, int argc, char **argv, GError **errp)
     }
     request.vm = argv[1];
     request.here = here;
+    request.force = force;
+    request.code = code;
     result = call(cli, &request, errp);
-    return result != NULL;
+    if (!result) {
+        return false;
+    }
+    if (cli->json) {
+        g_autofree char *text = json_to_string(result, TRUE);
+
+        printf("%s\n", text);
+    } else {
+        print_resolved(argv[1], here, result);
+    }
+    return true;
 }

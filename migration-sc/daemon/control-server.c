@@ -89,17 +89,23 @@ static JsonNode *status(MscHub *hub, GError **errp)
 static JsonNode *dispatch(MscHub *hub, const MscControlRequest *request,
                           GError **errp)
 {
-    JsonNode *nothing;
+    g_autoptr(JsonBuilder) b = NULL;
+    g_autofree char *given = NULL;
 
     if (request->command == MSC_CONTROL_STATUS) {
         return status(hub, errp);
     }
-    if (!msc_hub_resolve(hub, request->vm, request->here, errp)) {
+    if (!msc_hub_resolve(hub, request->vm, request->here, request->code,
+                         request->force, &given, errp)) {
         return NULL;
     }
-    nothing = json_node_new(JSON_NODE_OBJECT);
-    json_node_take_object(nothing, json_object_new());
-    return nothing;
+    b = json_builder_new();
+    json_builder_begin_object(b);
+    if (given) {
+        add_text(b, "code", given);
+    }
+    json_builder_end_object(b);
+    return json_builder_get_root(b);
 }
 
 void msc_server_control(MscHub *hub, int fd)

@@ -18,6 +18,7 @@ static const char *const commands[] = {
 void msc_control_request_clear(MscControlRequest *request)
 {
     g_clear_pointer(&request->vm, g_free);
+    g_clear_pointer(&request->code, g_free);
 }
 
 static bool bad_request(GError **errp, const char *why)
@@ -53,6 +54,17 @@ static bool parse_member(MscControlRequest *request, const char *name,
     if (!strcmp(name, "here") && type == G_TYPE_BOOLEAN) {
         request->here = json_node_get_boolean(node);
         *seen |= 4;
+        return true;
+    }
+    if (!strcmp(name, "force") && type == G_TYPE_BOOLEAN) {
+        request->force = json_node_get_boolean(node);
+        *seen |= 8;
+        return true;
+    }
+    if (!strcmp(name, "code") && type == G_TYPE_STRING) {
+        g_free(request->code);
+        request->code = g_strdup(json_node_get_string(node));
+        *seen |= 16;
         return true;
     }
     return bad_request(errp, "unknown member, or of the wrong type");
@@ -95,7 +107,8 @@ bool msc_control_request_parse(const char *text, size_t len,
             return false;
         }
     }
-    if (seen != (request->command == MSC_CONTROL_RESOLVE ? 7 : 1)) {
+    if ((seen & ~16) != (request->command == MSC_CONTROL_RESOLVE ? 15 : 1) ||
+        (request->code && request->command != MSC_CONTROL_RESOLVE)) {
         return bad_request(errp, "a member is missing or too many");
     }
     return true;
@@ -205,6 +218,12 @@ JsonNode *msc_control_call(const char *socket_path,
         json_builder_add_string_value(b, request->vm);
         json_builder_set_member_name(b, "here");
         json_builder_add_boolean_value(b, request->here);
+        json_builder_set_member_name(b, "force");
+        json_builder_add_boolean_value(b, request->force);
+        if (request->code) {
+            json_builder_set_member_name(b, "code");
+            json_builder_add_string_value(b, request->code);
+        }
     }
     json_builder_end_object(b);
     fd = msc_unix_connect(socket_path, deadline, errp);

@@ -3,7 +3,8 @@
  *
  * One request, one reply, each JSON text behind a u32 length:
  *   {"command":"status"}
- *   {"command":"resolve","vm":UUID,"here":bool}
+ *   {"command":"resolve","vm":UUID,"here":bool,"force":bool}
+ *   the same with "code":TEXT, what the other host gave
  *   {"error":TEXT} or {"result":{...}}
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -27,6 +28,8 @@ typedef struct {
     MscControlCommand command;
     char *vm;
     bool here;
+    bool force;
+    char *code;                 /* or NULL */
 } MscControlRequest;
 
 void msc_control_request_clear(MscControlRequest *request);

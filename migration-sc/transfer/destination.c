@@ -96,7 +96,7 @@ GBytes *msc_destination_admit(MscTransfer *t, GBytes *bytes, const char *peer,
     entry->boot_offset_us = msc_boot_us() - request.boot_us;
     memcpy(entry->commitment[MSC_PROOF_RELEASE - 1], request.release,
            sizeof(request.release));
-    for (MscProofKind kind = MSC_PROOF_READY; kind <= MSC_PROOF_DONE; kind++) {
+    for (MscProofKind kind = MSC_PROOF_READY; kind <= MSC_PROOF_LAST; kind++) {
         if (kind != MSC_PROOF_RELEASE) {
             randombytes_buf(entry->token[kind - 1], MSC_PROOF_TOKEN_LEN);
         }
@@ -105,6 +105,8 @@ GBytes *msc_destination_admit(MscTransfer *t, GBytes *bytes, const char *peer,
                      answer.ready);
     msc_proof_commit(MSC_PROOF_DONE, entry->token[MSC_PROOF_DONE - 1],
                      answer.done);
+    msc_proof_commit(MSC_PROOF_ABANDON, entry->token[MSC_PROOF_ABANDON - 1],
+                     answer.abandon);
     return msc_admission_answer_encode(&answer);
 }
 

@@ -30,8 +30,9 @@ static const char *const stage_names[] = {
 };
 G_STATIC_ASSERT(G_N_ELEMENTS(stage_names) == MSC_STAGE_ABORTED + 1);
 
-static const char *const token_keys[] = { "ready", "release", "done" };
-G_STATIC_ASSERT(G_N_ELEMENTS(token_keys) == MSC_PROOF_DONE);
+static const char *const token_keys[] = { "ready", "release", "done",
+                                          "abandon" };
+G_STATIC_ASSERT(G_N_ELEMENTS(token_keys) == MSC_PROOF_LAST);
 
 const char *msc_stage_name(MscStage stage)
 {

@@ -50,8 +50,8 @@ typedef struct {
     uint64_t boot_offset_us;    /* destination: see transfer.c */
     MscContextStats stats;
     /* Own tokens, by MscProofKind - 1, and the peer's commitments. */
-    uint8_t token[3][MSC_PROOF_TOKEN_LEN];
-    uint8_t commitment[3][MSC_COMMITMENT_LEN];
+    uint8_t token[MSC_PROOF_LAST][MSC_PROOF_TOKEN_LEN];
+    uint8_t commitment[MSC_PROOF_LAST][MSC_COMMITMENT_LEN];
 } MscEntry;
 
 MscEntry *msc_entry_new(MscRole role, const char *vm, const char *name);

@@ -61,6 +61,8 @@ bool msc_source_admitted(MscTransfer *t, GBytes *bytes, GError **errp)
            sizeof(answer.ready));
     memcpy(t->entry->commitment[MSC_PROOF_DONE - 1], answer.done,
            sizeof(answer.done));
+    memcpy(t->entry->commitment[MSC_PROOF_ABANDON - 1], answer.abandon,
+           sizeof(answer.abandon));
     t->answers = answer.sections;
     return msc_transfer_set_stage(t, MSC_STAGE_ADMITTED, false, errp);
 }

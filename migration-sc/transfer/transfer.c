@@ -376,11 +376,20 @@ bool msc_hub_verdict(MscHub *hub, const MscAttachMessage *attach, uid_t uid,
     return true;
 }
 
-bool msc_hub_resolve(MscHub *hub, const char *vm, bool here, GError **errp)
+static bool match_resolvable(MscTransfer *t, const void *vm)
+{
+    return !strcmp(t->entry->vm, vm) && msc_transfer_resolvable(t, false);
+}
+
+bool msc_hub_resolve(MscHub *hub, const char *vm, bool here, const char *code,
+                     bool force, char **given, GError **errp)
 {
     g_autoptr(MscTransfer) t = hub_find(hub, match_undecided, vm);
     bool ok;
 
+    if (!t && !here) {
+        t = hub_find(hub, match_resolvable, vm);
+    }
     if (!t) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_STATE,
                     "no migration of guest %s waits for a decision on this "
@@ -388,24 +397,7 @@ bool msc_hub_resolve(MscHub *hub, const char *vm, bool here, GError **errp)
         return false;
     }
     g_mutex_lock(&t->lock);
-    if (!match_undecided(t, vm)) {
-        /* It ended while we waited for the lock. */
-        ok = true;
-    } else if (t->entry->stage == MSC_STAGE_RELEASED) {
-        if (here) {
-            ok = msc_source_give_up(t, "resolved: the guest stays here",
-                                    errp);
-        } else {
-            ok = msc_source_retire(t, errp);
-            msc_transfer_end(t, MSC_STAGE_FINISHED,
-                             "resolved: the guest is on the other host");
-        }
-    } else if (here) {
-        ok = msc_destination_take(t, errp);
-    } else {
-        ok = msc_destination_undo(t, "resolved: the guest stays on the other "
-                                  "host", errp);
-    }
+    ok = msc_transfer_resolve(t, here, code, force, given, errp);
     g_mutex_unlock(&t->lock);
     return ok;
 }

@@ -71,8 +71,11 @@ MscTransfer *msc_hub_attach(MscHub *hub, const MscAttachMessage *attach,
                             uid_t uid, pid_t pid, GError **errp);
 bool msc_hub_verdict(MscHub *hub, const MscAttachMessage *attach, uid_t uid,
                      pid_t pid, MscVerdict *verdict, GError **errp);
-/* The operator's word on a migration whose end was cut off. */
-bool msc_hub_resolve(MscHub *hub, const char *vm, bool here, GError **errp);
+/* The operator's word on a migration whose end was cut off; see resolve.c.
+ * @code: what the other host gave, or NULL.  *@given: with @here false, the
+ * code for the other host, to be freed. */
+bool msc_hub_resolve(MscHub *hub, const char *vm, bool here, const char *code,
+                     bool force, char **given, GError **errp);
 /* Copies of all entries, newest last; of MscEntry*. */
 GPtrArray *msc_hub_status(MscHub *hub);
 /* Every second or so: tighten what was restored leniently. */
@@ -116,6 +119,11 @@ bool msc_source_thaw(MscTransfer *t, const GByteArray *in, GByteArray *out,
 bool msc_source_give_up(MscTransfer *t, const char *why, GError **errp);
 /* Removes the guest's entries, by payload or (after a crash) by selector. */
 bool msc_source_retire(MscTransfer *t, GError **errp);
+
+/* resolve.c; the lock is held. */
+bool msc_transfer_resolvable(const MscTransfer *t, bool here);
+bool msc_transfer_resolve(MscTransfer *t, bool here, const char *code,
+                          bool force, char **given, GError **errp);
 
 /* destination.c; the lock is held. */
 GBytes *msc_destination_admit(MscTransfer *t, GBytes *request, const char *peer,

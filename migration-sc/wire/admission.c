@@ -60,6 +60,7 @@ GBytes *msc_admission_answer_encode(const MscAdmissionAnswer *answer)
     msc_put_u16(out, 0);
     msc_put_bytes(out, answer->ready, sizeof(answer->ready));
     msc_put_bytes(out, answer->done, sizeof(answer->done));
+    msc_put_bytes(out, answer->abandon, sizeof(answer->abandon));
     msc_sections_encode(answer->sections, out);
     return g_byte_array_free_to_bytes(out);
 }
@@ -78,7 +79,8 @@ bool msc_admission_answer_decode(GBytes *bytes, MscAdmissionAnswer *answer,
         return msc_reader_error(&r, errp, what, "unknown version");
     }
     if (!msc_reader_copy(&r, decoded.ready, sizeof(decoded.ready)) ||
-        !msc_reader_copy(&r, decoded.done, sizeof(decoded.done))) {
+        !msc_reader_copy(&r, decoded.done, sizeof(decoded.done)) ||
+        !msc_reader_copy(&r, decoded.abandon, sizeof(decoded.abandon))) {
         return msc_reader_error(&r, errp, what, "cut short");
     }
     decoded.sections = msc_sections_decode(&r, what, errp);

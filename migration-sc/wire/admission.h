@@ -5,7 +5,8 @@
  *   request: u16 version, u8 flags, u8 zero, u64 source's CLOCK_BOOTTIME (us),
  *            32 bytes commitment to RELEASE, sections (provider summaries)
  *   answer:  u16 version, u16 zero, 32 bytes commitment to READY,
- *            32 bytes commitment to DONE, sections (provider answers)
+ *            32 bytes commitment to DONE, 32 bytes commitment to ABANDON,
+ *            sections (provider answers)
  *
  * A commitment is the digest of a token that its owner reveals later
  * (wire/proof.h).
@@ -34,6 +35,7 @@ typedef struct {
 typedef struct {
     uint8_t ready[MSC_COMMITMENT_LEN];
     uint8_t done[MSC_COMMITMENT_LEN];
+    uint8_t abandon[MSC_COMMITMENT_LEN];
     GPtrArray *sections;
 } MscAdmissionAnswer;
 

@@ -20,6 +20,8 @@ const char *msc_proof_name(MscProofKind kind)
         return "RELEASE";
     case MSC_PROOF_DONE:
         return "DONE";
+    case MSC_PROOF_ABANDON:
+        return "ABANDON";
     }
     return "unknown proof";
 }

@@ -1,5 +1,5 @@
 /*
- * READY, RELEASE and DONE: how the helpers hand over a guest.
+ * READY, RELEASE, DONE and ABANDON: how the helpers hand over a guest.
  *
  * Each is a random token whose digest (the commitment) its owner gave to the
  * other helper inside the authenticated handshake.  Showing the token proves
@@ -25,6 +25,8 @@ typedef enum {
     MSC_PROOF_READY = 1,        /* destination: the whole context is staged */
     MSC_PROOF_RELEASE = 2,      /* source: the guest is yours */
     MSC_PROOF_DONE = 3,         /* destination: taken */
+    MSC_PROOF_ABANDON = 4,      /* destination: it will never run here */
+    MSC_PROOF_LAST = MSC_PROOF_ABANDON,
 } MscProofKind;
 
 const char *msc_proof_name(MscProofKind kind);

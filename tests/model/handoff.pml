@@ -254,9 +254,9 @@ proctype Fate()
 }
 
 /*
- * 'migration-sc resolve'.  The rule that docs/helper-protocol.md gives: the
- * host that shall not have the guest says so first, and only its word lets
- * the other one have it.
+ * msc_transfer_resolve(): the host that shall not have the guest gives it up
+ * first, and only its code (RELEASE or ABANDON) lets the other one have it.
+ * CARELESS is --force while the other host lives.
  */
 proctype Operator()
 {

@@ -64,6 +64,29 @@ static int G_GNUC_PRINTF(3, 4) cli(Lab *lab, int host, const char *format,
                g_getenv("MIGRATION_SC"), command, o);
 }
 
+/* What a command that succeeds prints. */
+static char *G_GNUC_PRINTF(3, 4) cli_output(Lab *lab, int host,
+                                            const char *format, ...)
+{
+    g_autofree char *o = options(lab, host);
+    g_autofree char *arguments = NULL;
+    g_autofree char *command = NULL;
+    g_autoptr(GError) err = NULL;
+    char *out = NULL;
+    va_list args;
+    int status;
+
+    va_start(args, format);
+    arguments = g_strdup_vprintf(format, args);
+    va_end(args);
+    command = g_strdup_printf("ip netns exec %s %s %s %s", lab->netns[host],
+                              g_getenv("MIGRATION_SC"), arguments, o);
+    g_assert_true(g_spawn_command_line_sync(command, &out, NULL, &status,
+                                            &err));
+    g_assert_cmpint(status, ==, 0);
+    return out;
+}
+
 /* A test that aborts must not leave daemons behind. */
 static void die_with_parent(gpointer opaque)
 {
@@ -515,7 +538,20 @@ static MscVerdict verdict(Move *m, int side, const char *id)
     return v;
 }
 
-/* RELEASE is lost and both helpers crash: paused on both, until told. */
+/* Gives the guest up on @host; the code for the other one. */
+static char *give_up(Lab *lab, int host)
+{
+    g_autofree char *out = cli_output(lab, host, "resolve " VM " --there");
+    const char *code = strstr(out, "--code ");
+
+    g_assert_nonnull(code);
+    return g_strchomp(g_strdup(code + strlen("--code ")));
+}
+
+/*
+ * RELEASE is lost and both helpers crash: paused on both, until told.  The
+ * host that takes the guest needs the word of the one that gives it up.
+ */
 static void test_lost_release(void)
 {
     for (int there = 0; there < 2; there++) {
@@ -524,6 +560,8 @@ static void test_lost_release(void)
         g_autoptr(GBytes) ready = NULL;
         g_autoptr(GBytes) release = NULL;
         g_autofree char *id = NULL;
+        g_autofree char *code = NULL;
+        g_autofree char *again = NULL;
 
         g_assert_true(move_handshake(m));
         id = g_strdup(m->channel[0]->migration_id);
@@ -540,10 +578,19 @@ static void test_lost_release(void)
         g_assert_cmpint(verdict(m, 0, id), ==, MSC_VERDICT_PENDING);
         g_assert_cmpint(verdict(m, 1, id), ==, MSC_VERDICT_PENDING);
         g_assert_false(msc_client_thaw(m->client[0], "test", NULL));
-        g_assert_cmpint(cli(lab, 0, "resolve " VM " --%s",
-                            there ? "there" : "here"), ==, 0);
-        g_assert_cmpint(cli(lab, 1, "resolve " VM " --%s",
-                            there ? "here" : "there"), ==, 0);
+        g_assert_cmpint(cli(lab, there, "resolve " VM " --here"), ==, 1);
+        g_assert_cmpint(verdict(m, there, id), ==, MSC_VERDICT_PENDING);
+        code = give_up(lab, !there);
+        again = give_up(lab, !there);
+        g_assert_cmpstr(code, ==, again);
+        again[0] = again[0] == '0' ? '1' : '0';
+        g_assert_cmpint(cli(lab, there, "resolve " VM " --here --code %s",
+                            again), ==, 1);
+        g_assert_cmpint(cli(lab, there, "resolve " VM " --here --code %s0",
+                            code), ==, 1);
+        g_assert_cmpint(verdict(m, there, id), ==, MSC_VERDICT_PENDING);
+        g_assert_cmpint(cli(lab, there, "resolve " VM " --here --code %s",
+                            code), ==, 0);
         g_assert_cmpint(verdict(m, 0, id), ==,
                         there ? MSC_VERDICT_DISCARD : MSC_VERDICT_RUN);
         g_assert_cmpint(verdict(m, 1, id), ==,
@@ -553,6 +600,32 @@ static void test_lost_release(void)
         move_free(m);
         lab_free(lab);
     }
+}
+
+/* The other host is lost for good: the operator takes the guest by force. */
+static void test_lost_host(void)
+{
+    Lab *lab = lab_new();
+    Move *m = move_new(lab, 0);
+    g_autoptr(GBytes) ready = NULL;
+    g_autoptr(GBytes) release = NULL;
+    g_autofree char *id = NULL;
+
+    g_assert_true(move_handshake(m));
+    id = g_strdup(m->channel[0]->migration_id);
+    move_collect(m);
+    g_assert_true(move_stage(m, m->chunks));
+    ready = move_validate(m);
+    g_assert_cmpint(msc_client_release(m->client[0], PROOF(ready), &release,
+                                       NULL), ==, MSC_RELEASE_SENT);
+    stop_daemon(lab, 1);
+    g_assert_cmpint(cli(lab, 0, "resolve " VM " --here"), ==, 1);
+    g_assert_cmpint(verdict(m, 0, id), ==, MSC_VERDICT_PENDING);
+    g_assert_cmpint(cli(lab, 0, "resolve " VM " --here --force"), ==, 0);
+    g_assert_cmpint(verdict(m, 0, id), ==, MSC_VERDICT_RUN);
+    g_assert_cmpint(count_flows(lab, 0), ==, FLOWS);
+    move_free(m);
+    lab_free(lab);
 }
 
 /* The helpers are restarted between READY and DONE; nothing is lost. */
@@ -665,6 +738,7 @@ int main(int argc, char **argv)
     g_test_add_func("/handoff/context-attacks", test_context_attacks);
     g_test_add_func("/handoff/forged-proofs", test_forged_proofs);
     g_test_add_func("/handoff/lost-release", test_lost_release);
+    g_test_add_func("/handoff/lost-host", test_lost_host);
     g_test_add_func("/handoff/restart-in-switchover",
                     test_restart_in_switchover);
     g_test_add_func("/handoff/crash-before-release",
