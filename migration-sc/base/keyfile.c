@@ -22,6 +22,43 @@ static const MscKeyFileGroup *find_group(const MscKeyFileGroup *groups,
     return NULL;
 }
 
+/*
+ * GKeyFile takes the last of two values and joins two groups of one name in
+ * silence: a line that somebody appended would win over the one above it.
+ */
+static bool refuse_repeats(const char *what, const char *data, size_t len,
+                           GError **errp)
+{
+    g_autofree char *text = g_strndup(data, len);
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+    g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal,
+                                                       g_free, NULL);
+    const char *group = "";
+
+    for (size_t i = 0; lines[i]; i++) {
+        char *line = g_strstrip(lines[i]);
+        char *equals = strchr(line, '=');
+        char *item;
+
+        if (!*line || *line == '#' || (*line != '[' && !equals)) {
+            continue;           /* nothing, or the parser's to refuse */
+        }
+        if (*line == '[') {
+            group = line;
+            item = g_strdup(line);
+        } else {
+            *equals = '\0';
+            item = g_strconcat(group, g_strchomp(line), NULL);
+        }
+        if (!g_hash_table_add(seen, item)) {
+            g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
+                        "%s: line %zu: %s is there twice", what, i + 1, line);
+            return false;
+        }
+    }
+    return true;
+}
+
 GKeyFile *msc_keyfile_parse(const char *what, const char *data, size_t len,
                             const MscKeyFileGroup *groups, GError **errp)
 {
@@ -32,6 +69,9 @@ GKeyFile *msc_keyfile_parse(const char *what, const char *data, size_t len,
     if (!g_utf8_validate(data, (gssize)len, NULL) || memchr(data, 0, len)) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
                     "%s: not UTF-8 text", what);
+        return NULL;
+    }
+    if (!refuse_repeats(what, data, len, errp)) {
         return NULL;
     }
     if (!g_key_file_load_from_data(file, data, len, G_KEY_FILE_NONE, &err)) {

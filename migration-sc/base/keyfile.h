@@ -18,7 +18,7 @@ typedef struct {
 
 /*
  * Parses @data; any group or key that @groups (ended by a NULL group) does
- * not list is an error that names it, @what and the line's place.
+ * not list, or that is there twice, is an error that names it and @what.
  */
 GKeyFile *msc_keyfile_parse(const char *what, const char *data, size_t len,
                             const MscKeyFileGroup *groups, GError **errp);

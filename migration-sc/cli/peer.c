@@ -11,7 +11,7 @@
 #include "identity.h"
 #include "selector.h"
 
-#define ARGUMENTS "add NAME FILE-OR-KEY | list | remove NAME"
+#define ARGUMENTS "add NAME FILE-OR-KEY | list | revoke NAME | remove NAME"
 
 static bool parse_role(const char *role, unsigned *roles, GError **errp)
 {
@@ -29,12 +29,20 @@ static bool parse_role(const char *role, unsigned *roles, GError **errp)
 }
 
 static bool add(MscCli *cli, const char *name, const char *key, char **address,
-                char **vm, const char *role, GError **errp)
+                char **vm, const char *role, const char *expires,
+                GError **errp)
 {
     g_autoptr(MscPeer) peer = g_new0(MscPeer, 1);
     g_autofree char *text = NULL;
 
     if (!parse_role(role, &peer->roles, errp)) {
+        return false;
+    }
+    peer->expires = MSC_PEER_FOREVER;
+    if (expires && !msc_peer_time_parse(expires, &peer->expires)) {
+        g_set_error(errp, MSC_USAGE_ERROR, 0,
+                    "--expires %s: must be a time with its zone, such as "
+                    "2027-01-31T00:00:00Z", expires);
         return false;
     }
     for (char **a = address; a && *a; a++) {
@@ -68,6 +76,27 @@ static bool add(MscCli *cli, const char *name, const char *key, char **address,
     return msc_peer_save(cli->config_dir, peer, errp);
 }
 
+/* Its key stays known, so that it cannot come back under another name. */
+static bool revoke_peer(MscCli *cli, const char *name, GError **errp)
+{
+    g_autoptr(GPtrArray) peers = msc_peers_load(cli->config_dir, errp);
+
+    if (!peers) {
+        return false;
+    }
+    for (guint i = 0; i < peers->len; i++) {
+        MscPeer *peer = peers->pdata[i];
+
+        if (!strcmp(peer->name, name)) {
+            peer->revoked = true;
+            return msc_peer_save(cli->config_dir, peer, errp);
+        }
+    }
+    g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
+                "there is no peer '%s': see 'migration-sc peer list'", name);
+    return false;
+}
+
 static const char *role_text(unsigned roles)
 {
     return roles == MSC_PEER_MAY_SEND ? "source"
@@ -98,6 +127,11 @@ static bool list(MscCli *cli, GError **errp)
         g_autofree char *key = g_base64_encode(p->key, sizeof(p->key));
         g_autofree char *addresses = g_strjoinv(",", p->addresses);
         g_autofree char *vms = g_strjoinv(",", p->vms);
+        g_autofree char *expires = p->expires == MSC_PEER_FOREVER
+                                       ? NULL
+                                       : msc_peer_time_format(p->expires);
+        bool current = msc_peer_is_current(p, g_get_real_time() /
+                                              G_USEC_PER_SEC, NULL);
 
         json_builder_begin_object(b);
         msc_cli_json_text(b, "name", p->name);
@@ -105,11 +139,19 @@ static bool list(MscCli *cli, GError **errp)
         msc_cli_json_text(b, "role", role_text(p->roles));
         json_list(b, "addresses", p->addresses);
         json_list(b, "vms", p->vms);
+        if (expires) {
+            msc_cli_json_text(b, "expires", expires);
+        }
+        msc_cli_json_text(b, "trust", p->revoked ? "revoked"
+                                      : current ? "current" : "expired");
         json_builder_end_object(b);
         if (!cli->json) {
-            printf("%-16s %-44s %-11s %-24s %s\n", p->name, key,
+            printf("%-16s %-44s %-11s %-24s %s%s%s%s\n", p->name, key,
                    role_text(p->roles), *addresses ? addresses : "any address",
-                   *vms ? vms : "any guest");
+                   *vms ? vms : "any guest",
+                   p->revoked ? " revoked" : "",
+                   expires ? (current ? " until " : " expired ") : "",
+                   expires ? expires : "");
         }
     }
     json_builder_end_array(b);
@@ -124,6 +166,7 @@ bool msc_cmd_peer(MscCli *cli, int argc, char **argv, GError **errp)
     g_auto(GStrv) address = NULL;
     g_auto(GStrv) vm = NULL;
     g_autofree char *role = NULL;
+    g_autofree char *expires = NULL;
     const GOptionEntry entries[] = {
         { "address", 0, 0, G_OPTION_ARG_STRING_ARRAY, &address,
           "it may only be at this address (repeatable)", "ADDR" },
@@ -131,19 +174,25 @@ bool msc_cmd_peer(MscCli *cli, int argc, char **argv, GError **errp)
           "only for this guest (repeatable)", "UUID" },
         { "role", 0, 0, G_OPTION_ARG_STRING, &role,
           "source, destination or both (both)", "ROLE" },
+        { "expires", 0, 0, G_OPTION_ARG_STRING, &expires,
+          "trusted until then, such as 2027-01-31T00:00:00Z", "TIME" },
         { 0 }
     };
 
     if (!msc_cli_parse(cli, &argc, &argv, entries, 1, 3, ARGUMENTS,
-                       "The hosts that this one trusts. A removed peer is "
-                       "refused from the next handshake on.", errp)) {
+                       "The hosts that this one trusts. A removed or revoked "
+                       "peer is refused from the next handshake on, that of "
+                       "a further channel included.", errp)) {
         return false;
     }
     if (!strcmp(argv[1], "add") && argc == 4) {
-        return add(cli, argv[2], argv[3], address, vm, role, errp);
+        return add(cli, argv[2], argv[3], address, vm, role, expires, errp);
     }
     if (!strcmp(argv[1], "list") && argc == 2) {
         return list(cli, errp);
+    }
+    if (!strcmp(argv[1], "revoke") && argc == 3) {
+        return revoke_peer(cli, argv[2], errp);
     }
     if (!strcmp(argv[1], "remove") && argc == 3) {
         return msc_peer_remove(cli->config_dir, argv[2], errp);

@@ -144,6 +144,7 @@ static bool check_peer(MscHandshake *hs, const GByteArray *body,
                             "handshake: the other host's signature is wrong");
         return false;
     }
+    memcpy(hs->peer_identity, key, sizeof(hs->peer_identity));
     hs->peer = hs->config.accept_peer(key, hs->config.opaque, errp);
     return hs->peer != NULL;
 }
@@ -341,6 +342,7 @@ static bool derive_session(MscHandshake *hs, const uint8_t *vm, GError **errp)
     session->kem = hs->kem;
     memcpy(session->migration_id, hs->migration_id, MSC_MIGRATION_ID_LEN);
     memcpy(session->vm, vm, MSC_UUID_LEN);
+    memcpy(session->peer, hs->peer_identity, sizeof(session->peer));
     msc_kdf(session->channel_secret, MSC_SESSION_SECRET_LEN, master,
             "channels", NULL, 0);
     msc_kdf(session->context_key, MSC_SUITE_KEY_MAX, master, "context", NULL,

@@ -62,6 +62,7 @@ struct MscHandshake {
     uint8_t migration_id[MSC_MIGRATION_ID_LEN];
     uint32_t suite, kem;
     char *peer;
+    uint8_t peer_identity[MSC_IDENTITY_KEY_LEN];
     GBytes *answer;
     MscSession *session;
     /* further channels */

@@ -36,6 +36,7 @@
 typedef struct {
     uint8_t migration_id[MSC_MIGRATION_ID_LEN];
     uint8_t vm[MSC_UUID_LEN];
+    uint8_t peer[MSC_IDENTITY_KEY_LEN];              /* the other host's key */
     uint32_t suite;
     uint32_t kem;
     uint8_t channel_secret[MSC_SESSION_SECRET_LEN];  /* further channels */

@@ -33,6 +33,72 @@ void msc_peer_free(MscPeer *peer)
     }
 }
 
+bool msc_peer_time_parse(const char *text, int64_t *time)
+{
+    /* Without a time zone in the text, NULL. */
+    g_autoptr(GDateTime) parsed = g_date_time_new_from_iso8601(text, NULL);
+
+    if (!parsed) {
+        return false;
+    }
+    *time = g_date_time_to_unix(parsed);
+    return true;
+}
+
+char *msc_peer_time_format(int64_t time)
+{
+    g_autoptr(GDateTime) utc = g_date_time_new_from_unix_utc(time);
+
+    return utc ? g_date_time_format_iso8601(utc) : NULL;
+}
+
+bool msc_peer_is_current(const MscPeer *peer, int64_t now, GError **errp)
+{
+    g_autofree char *when = NULL;
+
+    if (peer->revoked) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_AUTH,
+                    "host '%s' was revoked: see 'migration-sc peer list'",
+                    peer->name);
+        return false;
+    }
+    if (now >= peer->expires) {
+        when = msc_peer_time_format(peer->expires);
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_AUTH,
+                    "trust in host '%s' expired at %s: renew it with "
+                    "'migration-sc peer add --expires' if it still holds",
+                    peer->name, when);
+        return false;
+    }
+    return true;
+}
+
+static bool get_end(GKeyFile *file, const char *what, MscPeer *peer,
+                    GError **errp)
+{
+    g_autofree char *expires =
+        g_key_file_get_string(file, "peer", "expires", NULL);
+    g_autofree char *revoked =
+        g_key_file_get_string(file, "peer", "revoked", NULL);
+
+    peer->expires = MSC_PEER_FOREVER;
+    if (g_key_file_has_key(file, "peer", "expires", NULL) &&
+        (!expires || !msc_peer_time_parse(expires, &peer->expires))) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
+                    "%s: expires= must be a time with its zone, such as "
+                    "2027-01-31T00:00:00Z", what);
+        return false;
+    }
+    peer->revoked = revoked && !strcmp(revoked, "true");
+    if (g_key_file_has_key(file, "peer", "revoked", NULL) &&
+        !peer->revoked && (!revoked || strcmp(revoked, "false"))) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
+                    "%s: revoked= must be true or false", what);
+        return false;
+    }
+    return true;
+}
+
 static bool key_from_base64(const char *text,
                             uint8_t key[MSC_IDENTITY_KEY_LEN])
 {
@@ -73,7 +139,9 @@ static bool get_list(GKeyFile *file, const char *what, const char *key,
 MscPeer *msc_peer_parse(const char *name, const char *data, size_t len,
                         GError **errp)
 {
-    static const char *const keys[] = { "key", "address", "vm", "role", NULL };
+    static const char *const keys[] = {
+        "key", "address", "vm", "role", "expires", "revoked", NULL
+    };
     static const MscKeyFileGroup groups[] = { { "peer", keys }, { 0 } };
     g_autofree char *what = g_strdup_printf("peer '%s'", name);
     g_autoptr(GKeyFile) file = msc_keyfile_parse(what, data, len, groups,
@@ -94,7 +162,8 @@ MscPeer *msc_peer_parse(const char *name, const char *data, size_t len,
         return NULL;
     }
     if (!get_list(file, what, "address", &peer->addresses, errp) ||
-        !get_list(file, what, "vm", &peer->vms, errp)) {
+        !get_list(file, what, "vm", &peer->vms, errp) ||
+        !get_end(file, what, peer, errp)) {
         return NULL;
     }
     role = g_key_file_get_string(file, "peer", "role", NULL);
@@ -132,6 +201,14 @@ char *msc_peer_format(const MscPeer *peer)
         if (role_names[i].roles == peer->roles) {
             g_key_file_set_string(file, "peer", "role", role_names[i].name);
         }
+    }
+    if (peer->expires != MSC_PEER_FOREVER) {
+        g_autofree char *expires = msc_peer_time_format(peer->expires);
+
+        g_key_file_set_string(file, "peer", "expires", expires);
+    }
+    if (peer->revoked) {
+        g_key_file_set_string(file, "peer", "revoked", "true");
     }
     return g_key_file_to_data(file, NULL, NULL);
 }
@@ -235,6 +312,12 @@ bool msc_peer_save(const char *config_dir, const MscPeer *peer, GError **errp)
         const MscPeer *other = peers->pdata[i - 1];
 
         if (!strcmp(other->name, peer->name)) {
+            if (other->revoked && !peer->revoked) {
+                g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
+                            "peer '%s' was revoked: remove it first if you "
+                            "trust it again", peer->name);
+                return false;
+            }
             g_ptr_array_remove_index(peers, i - 1);
         }
     }

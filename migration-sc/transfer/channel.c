@@ -112,6 +112,10 @@ static bool peer_fits(const Channel *c, const MscPeer *peer,
     unsigned needed = source ? MSC_PEER_MAY_RECEIVE : MSC_PEER_MAY_SEND;
     const char *expected = expected_peer(c, peers);
 
+    if (!msc_peer_is_current(peer, g_get_real_time() / G_USEC_PER_SEC,
+                             errp)) {
+        return false;
+    }
     if (expected && strcmp(expected, peer->name)) {
         return peer_refused(errp, "the other end is host '%s', but '%s' is "
                             "expected: a trusted host is still the wrong one",
@@ -153,7 +157,8 @@ static char *accept_peer(const uint8_t key[MSC_IDENTITY_KEY_LEN],
                          void *opaque, GError **errp)
 {
     const Channel *c = opaque;
-    /* Read afresh: a removed peer is refused from now on. */
+    /* Read afresh: a removed, revoked or expired peer is refused from now
+     * on. */
     g_autoptr(GPtrArray) peers =
         msc_peers_load(msc_hub_config_dir(c->t->hub), errp);
     g_autofree char *text = NULL;
@@ -173,6 +178,15 @@ static char *accept_peer(const uint8_t key[MSC_IDENTITY_KEY_LEN],
     peer_refused(errp, "unknown host with key %s: add it with 'migration-sc "
                  "peer add NAME %s' if you trust it", text, text);
     return NULL;
+}
+
+/* Is the host of this session one that could begin a session now? */
+static char *still_welcome(Channel *c, GError **errp)
+{
+    if (!*c->expected) {
+        c->expected = c->t->entry->peer;
+    }
+    return accept_peer(c->t->session->peer, c, errp);
 }
 
 static GBytes *admit(GBytes *request, const char *peer,
@@ -380,6 +394,7 @@ static MscHandshake *further_handshake(Channel *c, int fd,
     MscRole role = t->entry->role;
     g_autoptr(GByteArray) last = g_byte_array_new();
     g_autoptr(MscHandshake) hs = NULL;
+    g_autofree char *peer = NULL;
     const MscChannelKeys *keys;
     uint32_t epoch = 0;
     bool fresh = true;
@@ -388,7 +403,7 @@ static MscHandshake *further_handshake(Channel *c, int fd,
     if (!t->session) {
         g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_STATE,
                             "a further channel before the main one");
-    } else {
+    } else if ((peer = still_welcome(c, errp))) {
         if (role == MSC_ROLE_SOURCE) {
             epoch = epoch_next(t, request->kind, request->number);
         }

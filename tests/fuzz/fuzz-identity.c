@@ -15,6 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static bool same(const MscPeer *a, const MscPeer *b)
 {
     return !memcmp(a->key, b->key, sizeof(a->key)) && a->roles == b->roles &&
+           a->expires == b->expires && a->revoked == b->revoked &&
            g_strv_equal((const char *const *)a->addresses,
                         (const char *const *)b->addresses) &&
            g_strv_equal((const char *const *)a->vms,

@@ -328,6 +328,27 @@ static void test_there_and_back(void)
     lab_free(lab);
 }
 
+/* One more channel; false if either side refuses it. */
+static bool move_further(Move *m, uint32_t number)
+{
+    GThread *thread;
+
+    for (int i = 0; i < 2; i++) {
+        g_clear_pointer(&m->channel[i], msc_channel_free);
+        close(m->fd[i]);
+    }
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, m->fd), ==, 0);
+    thread = g_thread_new("destination", handshake_thread, m);
+    m->channel[0] = msc_client_handshake(m->client[0], m->fd[0],
+                                         MSC_CHANNEL_MULTIFD, number, NULL, 0,
+                                         &m->err[0]);
+    if (!m->channel[0]) {
+        shutdown(m->fd[0], SHUT_RDWR);
+    }
+    g_thread_join(thread);
+    return m->channel[0] && m->channel[1];
+}
+
 static void test_further_channels(void)
 {
     Lab *lab = lab_new();
@@ -335,28 +356,48 @@ static void test_further_channels(void)
 
     g_assert_true(move_handshake(m));
     for (uint32_t i = 0; i < 4; i++) {
-        int fd[2] = { m->fd[0], m->fd[1] };
-        MscChannel *first[2] = { m->channel[0], m->channel[1] };
-        GThread *thread;
-
-        m->channel[0] = m->channel[1] = NULL;
-        g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, m->fd), ==, 0);
-        thread = g_thread_new("destination", handshake_thread, m);
-        m->channel[0] = msc_client_handshake(m->client[0], m->fd[0],
-                                             MSC_CHANNEL_MULTIFD, i, NULL, 0,
-                                             &m->err[0]);
-        g_thread_join(thread);
-        g_assert_no_error(m->err[0]);
-        g_assert_no_error(m->err[1]);
+        g_assert_true(move_further(m, i));
         g_assert_cmpint(m->channel[1]->kind, ==, MSC_CHANNEL_MULTIFD);
         g_assert_cmpuint(m->channel[1]->number, ==, i);
-        msc_channel_free(first[0]);
-        msc_channel_free(first[1]);
-        close(fd[0]);
-        close(fd[1]);
     }
     move_free(m);
     lab_free(lab);
+}
+
+/* Without a restart, and in a session that began before. */
+static void test_trust_ends_in_a_session(void)
+{
+    static const struct {
+        const char *command;    /* for host 1; a key file may follow */
+        bool key_file;
+        const char *why;
+    } rows[] = {
+        { "peer revoke host0", false, "revoked" },
+        { "peer remove host0", false, "unknown host" },
+        { "peer add --expires 2020-01-31T00:00:00Z host0", true,
+          "expired at 2020-01-31T00:00:00Z" },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        Lab *lab = lab_new();
+        Move *m = move_new(lab, 0);
+        g_autofree char *key = g_strdup_printf("%s/0/etc/identity.pub",
+                                               lab->dir);
+
+        g_assert_true(move_handshake(m));
+        g_assert_true(move_further(m, 0));
+        g_assert_cmpint(cli(lab, 1, "%s %s", rows[i].command,
+                            rows[i].key_file ? key : ""), ==, 0);
+        g_assert_false(move_further(m, 1));
+        g_assert_nonnull(strstr(m->err[1]->message, rows[i].why));
+        move_free(m);
+        /* Nor does it begin another one. */
+        m = move_new(lab, 0);
+        g_assert_false(move_handshake(m));
+        g_assert_nonnull(strstr(m->err[1]->message, rows[i].why));
+        move_free(m);
+        lab_free(lab);
+    }
 }
 
 static void test_unknown_peer(void)
@@ -727,6 +768,8 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     g_test_add_func("/handoff/there-and-back", test_there_and_back);
     g_test_add_func("/handoff/further-channels", test_further_channels);
+    g_test_add_func("/handoff/trust-ends-in-a-running-session",
+                    test_trust_ends_in_a_session);
     g_test_add_func("/handoff/unknown-peer-is-refused", test_unknown_peer);
     g_test_add_func("/handoff/unexpected-peer-is-refused",
                     test_unexpected_peer);

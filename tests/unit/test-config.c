@@ -42,6 +42,8 @@ static void test_vm(void)
         { "[vm]\nzone=65536\n", "zone" },
         { "[vm]\nzone=-1\n", "zone" },
         { "[vm]\nzone=7\nzoom=1\n", "zoom" },
+        { "[vm]\nzone=7\nuid=1\nuid = 2\n", "line 4: uid is there twice" },
+        { "[vm]\nzone=7\n\n[vm]\nuid=2\n", "line 4: [vm] is there twice" },
         { "[vm]\nzone=7\n[other]\n", "other" },
         { "[vm]\nzone=7\nmark=0x10/0x0f\n", "mark" },
         { "[vm]\nzone=7\nname=../x\n", "name" },
