@@ -101,13 +101,28 @@ GKeyFile *msc_keyfile_parse(const char *what, const char *data, size_t len,
     return g_steal_pointer(&file);
 }
 
+bool msc_keyfile_string(GKeyFile *file, const char *what, const char *group,
+                        const char *key, char **text, GError **errp)
+{
+    *text = g_key_file_get_string(file, group, key, NULL);
+    if (!*text && g_key_file_has_key(file, group, key, NULL)) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
+                    "%s: %s= cannot be read: a bad escape?", what, key);
+        return false;
+    }
+    return true;
+}
+
 bool msc_keyfile_uint(GKeyFile *file, const char *what, const char *group,
                       const char *key, unsigned min, unsigned max,
                       unsigned *v, GError **errp)
 {
-    g_autofree char *text = g_key_file_get_string(file, group, key, NULL);
+    g_autofree char *text = NULL;
     guint64 value;
 
+    if (!msc_keyfile_string(file, what, group, key, &text, errp)) {
+        return false;
+    }
     if (!text) {
         return true;
     }

@@ -22,6 +22,10 @@ typedef struct {
  */
 GKeyFile *msc_keyfile_parse(const char *what, const char *data, size_t len,
                             const MscKeyFileGroup *groups, GError **errp);
+/* A string; *@text becomes NULL if the key is absent, while a value that cannot
+ * be read (a bad escape) is an error and not the same as none. */
+bool msc_keyfile_string(GKeyFile *file, const char *what, const char *group,
+                        const char *key, char **text, GError **errp);
 /* An unsigned number in [min, max]; *@v is left alone if the key is absent. */
 bool msc_keyfile_uint(GKeyFile *file, const char *what, const char *group,
                       const char *key, unsigned min, unsigned max,

@@ -10,8 +10,6 @@
 #include "handshake-private.h"
 #include "secret.h"
 
-#define OFFERS_MAX 8
-
 static MscStep fail(GError **errp, MscErrorCode code, const char *why)
 {
     g_set_error(errp, MSC_ERROR, code, "handshake: %s", why);
@@ -24,25 +22,9 @@ static MscStep malformed(MscReader *r, GError **errp, const char *why)
     return MSC_STEP_FAILED;
 }
 
-/* Does policy allow @suite?  Its place in the policy, or -1. */
-static int suite_rank(const MscHandshake *hs, const MscSuite *suite)
-{
-    if (!hs->suites) {
-        return (int)suite->id;
-    }
-    for (int i = 0; hs->suites[i]; i++) {
-        if (!strcmp(hs->suites[i], suite->name)) {
-            return i;
-        }
-    }
-    return -1;
-}
-
 MscStep hs_full_start(MscHandshake *hs, GByteArray *out, GError **errp)
 {
-    const MscKem *const *kems = msc_kems();
     uint8_t nonce[HS_NONCE_LEN];
-    guint count_at;
 
     hs_begin(out, HS_HELLO);
     msc_put_u32(out, MSC_TRANSPORT_MAGIC);
@@ -51,31 +33,8 @@ MscStep hs_full_start(MscHandshake *hs, GByteArray *out, GError **errp)
     msc_put_bytes(out, hs->migration_id, sizeof(hs->migration_id));
     randombytes_buf(nonce, sizeof(nonce));
     msc_put_bytes(out, nonce, sizeof(nonce));
-
-    count_at = out->len;
-    msc_put_u8(out, 0);
-    for (const MscSuite *const *s = msc_suites(); *s; s++) {
-        if (suite_rank(hs, *s) >= 0) {
-            msc_put_u8(out, (uint8_t)(*s)->id);
-            out->data[count_at]++;
-        }
-    }
-    if (!out->data[count_at]) {
-        return fail(errp, MSC_ERROR_CONFIG, "none of the suites that this "
-                    "host's policy allows is available; see 'migration-sc "
-                    "doctor'");
-    }
-    count_at = out->len;
-    msc_put_u8(out, 0);
-    for (size_t i = 0; kems[i]; i++) {
-        g_assert(i < G_N_ELEMENTS(hs->kem_public));
-        if (!kems[i]->keypair(hs->kem_public[i], hs->secret->kem_secret[i])) {
-            return fail(errp, MSC_ERROR_INTERNAL, "cannot make a key pair");
-        }
-        msc_put_u8(out, (uint8_t)kems[i]->id);
-        msc_put_u16(out, (uint16_t)kems[i]->public_len);
-        msc_put_bytes(out, hs->kem_public[i], kems[i]->public_len);
-        out->data[count_at]++;
+    if (!hs_put_offers(hs, out, errp)) {
+        return MSC_STEP_FAILED;
     }
     hs_transcript_add(hs, out->data, out->len);
     hs->state = HS_WAIT_ACCEPT;
@@ -149,71 +108,6 @@ static bool check_peer(MscHandshake *hs, const GByteArray *body,
     return hs->peer != NULL;
 }
 
-/* What HELLO offers and this host would take. */
-typedef struct {
-    const MscSuite *suite;
-    int rank;
-    const MscKem *kem;
-    const uint8_t *kem_public;
-} Choice;
-
-static bool read_suites(MscHandshake *hs, MscReader *r, Choice *choice)
-{
-    uint8_t count, id;
-    uint64_t seen = 0;
-
-    if (!msc_reader_u8(r, &count) || !count || count > OFFERS_MAX) {
-        return false;
-    }
-    for (; count; count--) {
-        const MscSuite *suite;
-        int rank;
-
-        if (!msc_reader_u8(r, &id) || id >= 64 || (seen & (1ull << id))) {
-            return false;
-        }
-        seen |= 1ull << id;
-        suite = msc_suite_by_id(id);
-        rank = suite ? suite_rank(hs, suite) : -1;
-        if (rank >= 0 && (!choice->suite || rank < choice->rank)) {
-            choice->suite = suite;
-            choice->rank = rank;
-        }
-    }
-    return true;
-}
-
-static bool read_kems(MscReader *r, Choice *choice)
-{
-    uint8_t count, id;
-    uint64_t seen = 0;
-
-    if (!msc_reader_u8(r, &count) || !count || count > OFFERS_MAX) {
-        return false;
-    }
-    for (; count; count--) {
-        const uint8_t *public_key;
-        const MscKem *kem;
-        uint16_t len;
-
-        if (!msc_reader_u8(r, &id) || id >= 64 || (seen & (1ull << id)) ||
-            !msc_reader_u16(r, &len) ||
-            !msc_reader_view(r, &public_key, len)) {
-            return false;
-        }
-        seen |= 1ull << id;
-        kem = msc_kem_by_id(id);
-        if (kem && len != kem->public_len) {
-            return false;
-        }
-        if (kem && (!choice->kem || kem->id > choice->kem->id)) {
-            choice->kem = kem;
-            choice->kem_public = public_key;
-        }
-    }
-    return true;
-}
-
 MscStep hs_full_hello(MscHandshake *hs, MscReader *r, GByteArray *out,
                       GError **errp)
 {
@@ -221,7 +115,7 @@ MscStep hs_full_hello(MscHandshake *hs, MscReader *r, GByteArray *out,
     uint8_t nonce[HS_NONCE_LEN];
     g_autoptr(GByteArray) body = NULL;
     uint16_t version, oldest;
-    Choice choice = { 0 };
+    HandshakeChoice choice = { 0 };
     uint32_t magic;
 
     if (!msc_reader_u32(r, &magic) || magic != MSC_TRANSPORT_MAGIC) {
@@ -233,18 +127,11 @@ MscStep hs_full_hello(MscHandshake *hs, MscReader *r, GByteArray *out,
         return malformed(r, errp, "no common version of the transport");
     }
     if (!msc_reader_copy(r, hs->migration_id, sizeof(hs->migration_id)) ||
-        !msc_reader_copy(r, nonce, sizeof(nonce)) ||
-        !read_suites(hs, r, &choice) || !read_kems(r, &choice) ||
-        msc_reader_left(r)) {
+        !msc_reader_copy(r, nonce, sizeof(nonce))) {
         return malformed(r, errp, "malformed HELLO");
     }
-    if (!choice.suite) {
-        return fail(errp, MSC_ERROR_REFUSED, "the hosts' policies have no "
-                    "suite in common; see [transport] suites= in "
-                    "migration-sc.conf");
-    }
-    if (!choice.kem) {
-        return fail(errp, MSC_ERROR_REFUSED, "no key agreement in common");
+    if (!hs_read_offers(hs, r, &choice, errp)) {
+        return MSC_STEP_FAILED;
     }
     hs->suite = choice.suite->id;
     hs->kem = choice.kem->id;
@@ -274,6 +161,21 @@ MscStep hs_full_hello(MscHandshake *hs, MscReader *r, GByteArray *out,
     return MSC_STEP_CONTINUE;
 }
 
+static bool chose_wrongly(const MscHandshake *hs, unsigned suite, unsigned kem,
+                          GError **errp)
+{
+    g_autofree char *suites = hs_own_suites(hs);
+    g_autofree char *kems = hs_own_kems(hs);
+    const char *name = msc_suite_name(suite);
+
+    g_set_error(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
+                "handshake: the other host chose what was not offered: suite "
+                "%u (%s) of %s, key agreement %u (%s) of %s", suite,
+                name ? name : "unknown", suites, kem,
+                *msc_kem_name(kem) ? msc_kem_name(kem) : "unknown", kems);
+    return false;
+}
+
 /* Checks the choice against what was offered, and derives the keys. */
 static bool accept_head(MscHandshake *hs, MscReader *r, GError **errp)
 {
@@ -296,9 +198,9 @@ static bool accept_head(MscHandshake *hs, MscReader *r, GError **errp)
     for (i = 0; kems[i] && (uint8_t)kems[i]->id != kem; i++) {
         /* searching */
     }
-    if (!chosen || suite_rank(hs, chosen) < 0 || !kems[i]) {
-        return msc_reader_error(r, errp, "handshake",
-                                "the other host chose what was not offered");
+    if (!chosen || hs_suite_rank(hs, chosen) < 0 || !kems[i] ||
+        !hs_kem_allowed(hs, kems[i])) {
+        return chose_wrongly(hs, suite, kem, errp);
     }
     if (!msc_reader_view(r, &ciphertext, kems[i]->ciphertext_len) ||
         !msc_reader_view(r, &nonce, HS_NONCE_LEN)) {

@@ -80,6 +80,25 @@ GByteArray *hs_open(MscHandshake *hs, HandshakeType type, MscReader *r,
                     GError **errp);
 void hs_begin(GByteArray *out, HandshakeType type);
 
+/* handshake-offer.c: what HELLO offers. */
+typedef struct {
+    const MscSuite *suite;      /* what this host takes of it */
+    int rank;
+    const MscKem *kem;
+    const uint8_t *kem_public;
+} HandshakeChoice;
+
+/* Place of @suite in this host's policy, or -1. */
+int hs_suite_rank(const MscHandshake *hs, const MscSuite *suite);
+bool hs_kem_allowed(const MscHandshake *hs, const MscKem *kem);
+bool hs_put_offers(MscHandshake *hs, GByteArray *out, GError **errp);
+/* Reads to the end; errors name what either side has. */
+bool hs_read_offers(const MscHandshake *hs, MscReader *r,
+                    HandshakeChoice *choice, GError **errp);
+/* For errors: "a, b". */
+char *hs_own_suites(const MscHandshake *hs);
+char *hs_own_kems(const MscHandshake *hs);
+
 MscStep hs_full_start(MscHandshake *hs, GByteArray *out, GError **errp);
 MscStep hs_full_hello(MscHandshake *hs, MscReader *r, GByteArray *out,
                       GError **errp);

@@ -41,8 +41,10 @@ typedef struct {
     uint32_t kem;
     uint8_t channel_secret[MSC_SESSION_SECRET_LEN];  /* further channels */
     uint8_t context_key[MSC_SUITE_KEY_MAX];          /* seal.h, source->dest */
+    bool context_sealed;        /* the key was used: nonces would repeat */
 } MscSession;
 
+/* Name of a wire number, available here or not; "" if there is none. */
 const char *msc_kem_name(unsigned kem);
 
 typedef struct {
@@ -65,7 +67,9 @@ typedef struct {
                      const uint8_t migration_id[MSC_MIGRATION_ID_LEN],
                      void *opaque, GError **errp);
     void *opaque;
-    const char *const *suites;  /* policy: allowed, best first; NULL: all */
+    /* Policy, best first (msc_suite_policy()); NULL: all that encrypt. */
+    const char *const *suites;
+    bool post_quantum_only;     /* policy: no classical key agreement */
 } MscHandshakeConfig;
 
 typedef struct MscHandshake MscHandshake;

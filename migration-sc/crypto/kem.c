@@ -96,6 +96,7 @@ static bool xwing_decapsulate(uint8_t *shared, const uint8_t *ciphertext,
 static const MscKem xwing = {
     .id = MSC_KEM_XWING,
     .name = "x-wing",
+    .post_quantum = true,
     .public_len = crypto_kem_xwing_PUBLICKEYBYTES,
     .secret_len = crypto_kem_xwing_SECRETKEYBYTES,
     .ciphertext_len = crypto_kem_xwing_CIPHERTEXTBYTES,
@@ -132,9 +133,19 @@ const MscKem *msc_kem_by_id(unsigned id)
     return NULL;
 }
 
+bool msc_kem_have_post_quantum(void)
+{
+    return msc_kem_by_id(MSC_KEM_XWING) != NULL;
+}
+
 const char *msc_kem_name(unsigned id)
 {
-    const MscKem *kem = msc_kem_by_id(id);
-
-    return kem ? kem->name : "";
+    switch (id) {
+    case MSC_KEM_X25519:
+        return x25519.name;
+    case MSC_KEM_XWING:
+        return "x-wing";
+    default:
+        return "";
+    }
 }

@@ -25,6 +25,7 @@ typedef enum {
 typedef struct {
     MscKemId id;
     const char *name;
+    bool post_quantum;
     size_t public_len, secret_len, ciphertext_len;
     bool (*keypair)(uint8_t *public_key, uint8_t *secret);
     bool (*encapsulate)(uint8_t *ciphertext, uint8_t *shared,
@@ -37,5 +38,7 @@ typedef struct {
 /* Best first, NULL-terminated. */
 const MscKem *const *msc_kems(void);
 const MscKem *msc_kem_by_id(unsigned id);
+/* Is any of them safe against a quantum computer? */
+bool msc_kem_have_post_quantum(void);
 
 #endif

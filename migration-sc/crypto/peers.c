@@ -76,22 +76,22 @@ bool msc_peer_is_current(const MscPeer *peer, int64_t now, GError **errp)
 static bool get_end(GKeyFile *file, const char *what, MscPeer *peer,
                     GError **errp)
 {
-    g_autofree char *expires =
-        g_key_file_get_string(file, "peer", "expires", NULL);
-    g_autofree char *revoked =
-        g_key_file_get_string(file, "peer", "revoked", NULL);
+    g_autofree char *expires = NULL;
+    g_autofree char *revoked = NULL;
 
+    if (!msc_keyfile_string(file, what, "peer", "expires", &expires, errp) ||
+        !msc_keyfile_string(file, what, "peer", "revoked", &revoked, errp)) {
+        return false;
+    }
     peer->expires = MSC_PEER_FOREVER;
-    if (g_key_file_has_key(file, "peer", "expires", NULL) &&
-        (!expires || !msc_peer_time_parse(expires, &peer->expires))) {
+    if (expires && !msc_peer_time_parse(expires, &peer->expires)) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
                     "%s: expires= must be a time with its zone, such as "
                     "2027-01-31T00:00:00Z", what);
         return false;
     }
     peer->revoked = revoked && !strcmp(revoked, "true");
-    if (g_key_file_has_key(file, "peer", "revoked", NULL) &&
-        !peer->revoked && (!revoked || strcmp(revoked, "false"))) {
+    if (revoked && !peer->revoked && strcmp(revoked, "false")) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
                     "%s: revoked= must be true or false", what);
         return false;

@@ -39,6 +39,10 @@ static bool context_init(MscContextSealer *s, const MscSession *session,
 {
     s->suite = msc_suite_by_id(session->suite);
     g_assert(s->suite);
+    /* Policy may send guest memory in clear, but a context holds keys. */
+    if (!s->suite->encrypts) {
+        s->suite = msc_suite_by_id(MSC_SUITE_XCHACHA20_POLY1305);
+    }
     memcpy(s->bound, session->migration_id, MSC_MIGRATION_ID_LEN);
     memcpy(s->bound + MSC_MIGRATION_ID_LEN, session->vm, MSC_UUID_LEN);
     s->key = msc_secret_new(MSC_SUITE_KEY_MAX, errp);
@@ -105,15 +109,21 @@ static GBytes *chunk_seal(MscContextSealer *s, ChunkType type,
     return g_byte_array_free_to_bytes(out);
 }
 
-MscContextSealer *msc_context_sealer_new(const MscSession *session,
-                                         GError **errp)
+MscContextSealer *msc_context_sealer_new(MscSession *session, GError **errp)
 {
-    MscContextSealer *s = g_new0(MscContextSealer, 1);
+    MscContextSealer *s;
 
+    if (session->context_sealed) {
+        g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_STATE,
+                            "this session's context was sealed already");
+        return NULL;
+    }
+    s = g_new0(MscContextSealer, 1);
     if (!context_init(s, session, errp)) {
         msc_context_sealer_free(s);
         return NULL;
     }
+    session->context_sealed = true;
     return s;
 }
 

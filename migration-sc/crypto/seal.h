@@ -16,8 +16,9 @@
 typedef struct MscContextSealer MscContextSealer;
 typedef struct MscContextOpener MscContextOpener;
 
-MscContextSealer *msc_context_sealer_new(const MscSession *session,
-                                         GError **errp);
+/* Once in a session: a second sealer would start its nonces anew under the
+ * same key, and is refused. */
+MscContextSealer *msc_context_sealer_new(MscSession *session, GError **errp);
 /* Plain bytes in, sealed chunk out; @len at most MSC_CHUNK_PLAIN_MAX. */
 GBytes *msc_context_seal(MscContextSealer *s, const void *plain, size_t len,
                          GError **errp);

@@ -317,6 +317,7 @@ static MscHandshake *full_handshake(Channel *c, int fd,
         .admit = admit,
         .opaque = c,
         .suites = (const char *const *)msc_hub_config(t->hub)->suites,
+        .post_quantum_only = msc_hub_config(t->hub)->post_quantum_only,
     };
 
     if (!identity || !msc_uuid_parse(t->vm->uuid, config.vm, errp)) {

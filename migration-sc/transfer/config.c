@@ -3,7 +3,10 @@
  */
 #include "config.h"
 
+#include <string.h>
+
 #include "error.h"
+#include "kem.h"
 #include "keyfile.h"
 #include "suite.h"
 
@@ -17,10 +20,52 @@ void msc_config_free(MscConfig *config)
     }
 }
 
+static bool parse_crypto(GKeyFile *file, MscConfig *config, GError **errp)
+{
+    g_auto(GStrv) suites = NULL;
+    g_autofree char *minimum = NULL;
+    g_autofree char *post_quantum = NULL;
+
+    if (!msc_keyfile_string(file, WHAT, "transport", "minimum", &minimum,
+                            errp) ||
+        !msc_keyfile_string(file, WHAT, "transport", "post-quantum",
+                            &post_quantum, errp)) {
+        return false;
+    }
+    if (g_key_file_has_key(file, "transport", "suites", NULL)) {
+        suites = g_key_file_get_string_list(file, "transport", "suites", NULL,
+                                            NULL);
+        if (!suites) {
+            suites = g_new0(char *, 1);
+        }
+    }
+    config->suites = msc_suite_policy(WHAT, suites, minimum, errp);
+    if (!config->suites) {
+        return false;
+    }
+    config->post_quantum_only =
+        post_quantum && !strcmp(post_quantum, "required");
+    if (post_quantum && !config->post_quantum_only &&
+        strcmp(post_quantum, "preferred")) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
+                    "%s: post-quantum=%s must be preferred or required", WHAT,
+                    post_quantum);
+        return false;
+    }
+    if (config->post_quantum_only && !msc_kem_have_post_quantum()) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
+                    "%s: post-quantum=required, but this libsodium is older "
+                    "than 1.0.22 and has no X-Wing", WHAT);
+        return false;
+    }
+    return true;
+}
+
 MscConfig *msc_config_parse(const char *data, size_t len, GError **errp)
 {
-    static const char *const transport[] = { "suites", "handshake-timeout-ms",
-                                             NULL };
+    static const char *const transport[] = {
+        "suites", "minimum", "post-quantum", "handshake-timeout-ms", NULL
+    };
     static const char *const handoff[] = { "helper-timeout-ms", NULL };
     static const MscKeyFileGroup groups[] = {
         { "transport", transport }, { "handoff", handoff }, { 0 }
@@ -28,7 +73,6 @@ MscConfig *msc_config_parse(const char *data, size_t len, GError **errp)
     g_autoptr(GKeyFile) file = msc_keyfile_parse(WHAT, data, len, groups,
                                                  errp);
     g_autoptr(MscConfig) config = g_new0(MscConfig, 1);
-    bool any = false;
 
     if (!file) {
         return NULL;
@@ -38,18 +82,8 @@ MscConfig *msc_config_parse(const char *data, size_t len, GError **errp)
     if (!msc_keyfile_uint(file, WHAT, "transport", "handshake-timeout-ms", 100,
                           600000, &config->handshake_timeout_ms, errp) ||
         !msc_keyfile_uint(file, WHAT, "handoff", "helper-timeout-ms", 100,
-                          600000, &config->helper_timeout_ms, errp)) {
-        return NULL;
-    }
-    config->suites = g_key_file_get_string_list(file, "transport", "suites",
-                                                NULL, NULL);
-    for (char **s = config->suites; s && *s; s++) {
-        any |= msc_suite_by_name(*s) != NULL;
-    }
-    if (config->suites && !any) {
-        g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
-                    "%s: none of suites= is available on this host; see "
-                    "'migration-sc doctor'", WHAT);
+                          600000, &config->helper_timeout_ms, errp) ||
+        !parse_crypto(file, config, errp)) {
         return NULL;
     }
     return g_steal_pointer(&config);

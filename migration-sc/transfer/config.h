@@ -11,7 +11,9 @@
 #include <stdbool.h>
 
 typedef struct {
-    char **suites;                  /* [transport] suites=, best first; NULL: all */
+    /* [transport] suites= and minimum= encrypted: best first, never NULL. */
+    char **suites;
+    bool post_quantum_only;         /* [transport] post-quantum= preferred */
     unsigned handshake_timeout_ms;  /* [transport] handshake-timeout-ms= 5000 */
     unsigned helper_timeout_ms;     /* [handoff] helper-timeout-ms= 10000 */
 } MscConfig;

@@ -10,6 +10,8 @@
 #include "error.h"
 #include "identity.h"
 #include "journal.h"
+#include "kem.h"
+#include "suite.h"
 #include "vm.h"
 
 #define UUID "01234567-89ab-cdef-0123-456789abcdef"
@@ -110,8 +112,22 @@ static void test_config(void)
     static const Row rows[] = {
         { "", NULL },
         { "[transport]\nsuites=xchacha20-poly1305\n", NULL },
-        { "[transport]\nsuites=rot13\n", "suites" },
+        { "[transport]\nsuites=aegis-128l;xchacha20-poly1305\n", NULL },
+        { "[transport]\nsuites=rot13\n", "'rot13', which is no suite" },
+        { "[transport]\nsuites=xchacha20-poly1305;rot13\n", "rot13" },
+        { "[transport]\nsuites=\n", "none of the suites" },
+        { "[transport]\nsuites=\\q\n", "none of the suites" },
+        { "[transport]\nsuites=xchacha20-poly1305;xchacha20-poly1305\n",
+          "twice" },
+        { "[transport]\nminimum=encrypted-256\n", NULL },
+        { "[transport]\nminimum=much\n", "minimum=much" },
+        { "[transport]\nminimum=\\q\n", "minimum=" },
+        { "[transport]\npost-quantum=preferred\n", NULL },
+        { "[transport]\npost-quantum=maybe\n", "post-quantum=maybe" },
+        { "[transport]\npost-quantum=\\q\n", "post-quantum=" },
         { "[transport]\nhandshake-timeout-ms=0\n", "handshake-timeout-ms" },
+        { "[transport]\nhandshake-timeout-ms=\\q\n",
+          "handshake-timeout-ms" },
         { "[transport]\nsuite=x\n", "suite" },
     };
 
@@ -121,6 +137,57 @@ static void test_config(void)
             rows[i].text, strlen(rows[i].text), &err);
 
         check(&rows[i], config != NULL, err);
+    }
+}
+
+/* What a policy leaves, of what this libsodium and CPU have. */
+static void test_suite_policy(void)
+{
+    static const char floor0[] = "[transport]\nminimum=integrity-only\n";
+    static const char floor2[] = "[transport]\nminimum=encrypted-256\n";
+    static const char named[] = "[transport]\nsuites=integrity-only\n";
+    static const char weak[] = "[transport]\nminimum=encrypted-256\n"
+                               "suites=aegis-128l\n";
+    static const char order[] = "[transport]\n"
+                                "suites=xchacha20-poly1305;aegis-256\n";
+    static const char pq[] = "[transport]\npost-quantum=required\n";
+    bool aegis = msc_suite_by_id(MSC_SUITE_AEGIS_128L) != NULL;
+    g_autoptr(MscConfig) plain = msc_config_parse("", 0, NULL);
+    g_autoptr(MscConfig) low = msc_config_parse(floor0, strlen(floor0), NULL);
+    g_autoptr(MscConfig) high = msc_config_parse(floor2, strlen(floor2),
+                                                 NULL);
+    g_autoptr(MscConfig) mine = msc_config_parse(order, strlen(order), NULL);
+    g_autoptr(MscConfig) required = NULL;
+    g_autoptr(GError) err = NULL;
+
+#define HAS(config, name) \
+    g_strv_contains((const char *const *)(config)->suites, name)
+    g_assert_false(HAS(plain, "integrity-only"));
+    g_assert_true(HAS(plain, "xchacha20-poly1305"));
+    g_assert_true(HAS(plain, "aegis-128l") == aegis);
+    g_assert_true(HAS(low, "integrity-only") == aegis);
+    g_assert_false(HAS(high, "aegis-128l"));
+    g_assert_true(HAS(high, "aegis-256") == aegis);
+    g_assert_cmpstr(mine->suites[0], ==, "xchacha20-poly1305");
+    g_assert_cmpuint(g_strv_length(mine->suites), ==, aegis ? 2 : 1);
+
+    /* Names below the floor are a contradiction, where they mean anything. */
+    g_assert_null(msc_config_parse(named, strlen(named), &err));
+    g_assert_nonnull(strstr(err->message, aegis ? "below minimum=encrypted"
+                                                : "none of the suites"));
+    g_clear_error(&err);
+    g_assert_null(msc_config_parse(weak, strlen(weak), &err));
+    g_assert_nonnull(strstr(err->message, aegis ? "below minimum=encrypted-256"
+                                                : "none of the suites"));
+    g_clear_error(&err);
+
+    required = msc_config_parse(pq, strlen(pq), &err);
+    if (msc_kem_have_post_quantum()) {
+        g_assert_true(required->post_quantum_only);
+        g_assert_false(plain->post_quantum_only);
+    } else {
+        g_assert_null(required);
+        g_assert_nonnull(strstr(err->message, "X-Wing"));
     }
 }
 
@@ -155,6 +222,7 @@ int main(int argc, char **argv)
     g_test_add_func("/config/who-may-act", test_who_may_act);
     g_test_add_func("/config/peer", test_peer);
     g_test_add_func("/config/migration-sc.conf", test_config);
+    g_test_add_func("/config/suite-policy", test_suite_policy);
     g_test_add_func("/journal/round-trip", test_journal);
     return g_test_run();
 }

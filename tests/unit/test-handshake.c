@@ -8,6 +8,7 @@
 
 #include "error.h"
 #include "handshake.h"
+#include "kem.h"
 #include "seal.h"
 
 typedef struct {
@@ -16,7 +17,9 @@ typedef struct {
     const MscIdentity *trusted[2];  /* whom each accepts */
     bool refuse_admission;
     int admitted;
-    bool drop_suite;                /* out of the offer, on the way */
+    bool drop_suite, drop_kem;      /* out of the offer, on the way */
+    bool post_quantum[2];           /* policy */
+    GByteArray *wire;               /* what an observer sees */
     /* A man in the middle: flips a bit of byte @at in message @message. */
     int message, at;
     size_t last_len;
@@ -62,10 +65,14 @@ static GBytes *admit(GBytes *request, const char *peer,
     return g_bytes_new_static("welcome", 7);
 }
 
+static const uint8_t vm[MSC_UUID_LEN] = "guest's own UUID";
+static const uint8_t migration_id[MSC_MIGRATION_ID_LEN] = "a migration's id";
+
 static void setup(Fixture *f)
 {
     memset(f, 0, sizeof(*f));
     f->message = -1;
+    f->wire = g_byte_array_new();
     f->identity[0] = msc_identity_generate("source", NULL);
     f->identity[1] = msc_identity_generate("destination", NULL);
     f->trusted[0] = f->identity[1];
@@ -86,12 +93,35 @@ static void start(Fixture *f, const char *const *suites0,
             .admit = admit,
             .opaque = &f->trusted[i],
             .suites = i ? suites1 : suites0,
+            .post_quantum_only = f->post_quantum[i],
         };
 
-        memset(config.vm, 1, sizeof(config.vm));
-        memset(config.migration_id, 2, sizeof(config.migration_id));
+        memcpy(config.vm, vm, sizeof(config.vm));
+        memcpy(config.migration_id, migration_id, sizeof(migration_id));
         f->hs[i] = msc_handshake_new(&config, NULL);
         g_assert_nonnull(f->hs[i]);
+    }
+}
+
+/* The suites stand behind type, magic, versions, migration id and nonce, the
+ * key agreements behind them; the best come first. */
+static void meddle_with_hello(const Fixture *f, GByteArray *hello)
+{
+    const guint suites = 2 + 4 + 2 + 2 + MSC_MIGRATION_ID_LEN + 32;
+    const guint kems = suites + 1 + hello->data[suites];
+
+    if (f->drop_kem) {
+        const guint len = (guint)(hello->data[kems + 2] << 8 |
+                                  hello->data[kems + 3]);
+
+        g_assert_cmpuint(hello->data[kems], >, 1);
+        hello->data[kems]--;
+        g_byte_array_remove_range(hello, kems + 1, 3 + len);
+    }
+    if (f->drop_suite) {
+        g_assert_cmpuint(hello->data[suites], >, 1);
+        hello->data[suites]--;
+        g_byte_array_remove_index(hello, suites + 1);
     }
 }
 
@@ -120,18 +150,13 @@ static void converse(Fixture *f)
                 reply->data[f->at] ^= 4;
             }
         }
-        if (f->drop_suite && !n) {
-            /* The best suite stands behind the count, which follows type,
-             * magic, versions, migration id and nonce. */
-            const guint count = 2 + 4 + 2 + 2 + MSC_MIGRATION_ID_LEN + 32;
-
-            g_assert_cmpuint(reply->data[count], >, 1);
-            reply->data[count]--;
-            g_byte_array_remove_index(reply, count + 1);
+        if (!n) {
+            meddle_with_hello(f, reply);
         }
         n++;
         g_byte_array_set_size(message, 0);
         g_byte_array_append(message, reply->data, reply->len);
+        g_byte_array_append(f->wire, reply->data, reply->len);
         if (f->done[1 - i] || f->err[1 - i]) {
             break;
         }
@@ -140,6 +165,7 @@ static void converse(Fixture *f)
 
 static void teardown(Fixture *f)
 {
+    g_byte_array_unref(f->wire);
     for (int i = 0; i < 2; i++) {
         msc_handshake_free(f->hs[i]);
         msc_identity_free(f->identity[i]);
@@ -246,15 +272,97 @@ static void test_trust_store_stays_private(void)
 
 static void test_downgrade(void)
 {
+    for (int kem = 0; kem < 2; kem++) {
+        Fixture f;
+
+        setup(&f);
+        f.drop_suite = !kem;
+        f.drop_kem = kem;
+        if (kem && !msc_kem_have_post_quantum()) {
+            teardown(&f);
+            continue;           /* there is but one */
+        }
+        start(&f, NULL, NULL);
+        converse(&f);
+        g_assert_error(f.err[0], MSC_ERROR, MSC_ERROR_AUTH);
+        g_assert_false(f.done[0] || f.done[1]);
+        g_assert_cmpint(f.admitted, ==, 0);
+        teardown(&f);
+    }
+}
+
+/* Whoever lacks it, and on whichever side policy asks for it. */
+static void test_post_quantum_policy(void)
+{
+    for (int who = 0; who < 2; who++) {
+        Fixture f;
+
+        setup(&f);
+        f.post_quantum[who] = true;
+        start(&f, NULL, NULL);
+        converse(&f);
+        if (msc_kem_have_post_quantum()) {
+            g_autoptr(MscSession) session = NULL;
+
+            g_assert_true(f.done[0] && f.done[1]);
+            session = msc_handshake_take_session(f.hs[0]);
+            g_assert_cmpstr(msc_kem_name(session->kem), ==, "x-wing");
+        } else {
+            g_assert_false(f.done[0] || f.done[1]);
+            g_assert_nonnull(strstr(f.err[who]->message, "post-quantum"));
+        }
+        teardown(&f);
+    }
+    if (msc_kem_have_post_quantum()) {
+        Fixture f;
+
+        /* A source without it, to a destination that asks for it. */
+        setup(&f);
+        f.drop_kem = true;
+        f.post_quantum[1] = true;
+        start(&f, NULL, NULL);
+        converse(&f);
+        g_assert_error(f.err[1], MSC_ERROR, MSC_ERROR_REFUSED);
+        for (int i = 0; i < 2; i++) {
+            g_assert_nonnull(strstr(f.err[i]->message, "offers x25519;"));
+            g_assert_nonnull(strstr(f.err[i]->message, "allows x-wing;"));
+        }
+        teardown(&f);
+    }
+}
+
+static bool wire_holds(const Fixture *f, const void *what, size_t len)
+{
+    return memmem(f->wire->data, f->wire->len, what, len) != NULL;
+}
+
+/* A passive observer learns neither who migrates nor which guest. */
+static void test_hidden_identities(void)
+{
+    static const char *const texts[] = {
+        "please", "welcome", "67756573-7427-7320-6f77-6e2055554944",
+    };
     Fixture f;
 
     setup(&f);
-    f.drop_suite = true;
     start(&f, NULL, NULL);
     converse(&f);
-    g_assert_error(f.err[0], MSC_ERROR, MSC_ERROR_AUTH);
-    g_assert_false(f.done[0] || f.done[1]);
-    g_assert_cmpint(f.admitted, ==, 0);
+    g_assert_true(f.done[0] && f.done[1]);
+    g_assert_false(wire_holds(&f, vm, sizeof(vm)));
+    for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {
+        g_assert_false(wire_holds(&f, texts[i], strlen(texts[i])));
+    }
+    for (int i = 0; i < 2; i++) {
+        const uint8_t *key = msc_identity_public(f.identity[i]);
+        const char *name = msc_identity_name(f.identity[i]);
+        g_autofree char *text = g_base64_encode(key, MSC_IDENTITY_KEY_LEN);
+
+        g_assert_false(wire_holds(&f, key, MSC_IDENTITY_KEY_LEN));
+        g_assert_false(wire_holds(&f, text, strlen(text) - 1));
+        g_assert_false(wire_holds(&f, name, strlen(name)));
+    }
+    /* The control: what is in clear is found. */
+    g_assert_true(wire_holds(&f, migration_id, sizeof(migration_id)));
     teardown(&f);
 }
 
@@ -275,7 +383,6 @@ static void test_admission(void)
 static void test_suites(void)
 {
     static const char *const slow[] = { "xchacha20-poly1305", NULL };
-    static const char *const other[] = { "no-such-suite", NULL };
     Fixture f;
 
     setup(&f);
@@ -285,13 +392,71 @@ static void test_suites(void)
     g_assert_cmpuint(msc_handshake_channel_keys(f.hs[0])->suite, ==,
                      MSC_SUITE_XCHACHA20_POLY1305);
     teardown(&f);
+}
+
+static void test_no_common_suite(void)
+{
+    const MscSuite *best = *msc_suites();
+    const char *const one[] = { best->name, NULL };
+    const char *const other[] = { msc_suites()[1]->name, NULL };
+    g_autofree char *offers = g_strdup_printf("offers %s;", one[0]);
+    g_autofree char *allows = g_strdup_printf("allows %s;", other[0]);
+    Fixture f;
 
     setup(&f);
-    start(&f, NULL, other);
+    start(&f, one, other);
     converse(&f);
     g_assert_false(f.done[0] || f.done[1]);
-    g_assert_error(f.err[1], MSC_ERROR, MSC_ERROR_REFUSED);
+    for (int i = 0; i < 2; i++) {
+        g_assert_error(f.err[i], MSC_ERROR, MSC_ERROR_REFUSED);
+        g_assert_nonnull(strstr(f.err[i]->message, offers));
+        g_assert_nonnull(strstr(f.err[i]->message, allows));
+    }
     teardown(&f);
+}
+
+/* In clear only if both hosts' policies name it. */
+static void test_integrity_only(void)
+{
+    static const char *const clear[] = { "integrity-only", NULL };
+
+    for (int row = 0; row < 4; row++) {
+        Fixture f;
+
+        setup(&f);
+        start(&f, row & 1 ? clear : NULL, row & 2 ? clear : NULL);
+        converse(&f);
+        g_assert_true((f.done[0] && f.done[1]) == (row == 0 || row == 3));
+        if (f.done[0]) {
+            const MscSuite *suite = msc_suite_by_id(
+                msc_handshake_channel_keys(f.hs[0])->suite);
+
+            g_assert_true(suite->encrypts == (row == 0));
+        } else {
+            g_assert_error(f.err[1], MSC_ERROR, MSC_ERROR_REFUSED);
+        }
+        teardown(&f);
+    }
+}
+
+/* That a suite is missing because it was not compiled would be noticed by no
+ * other test here. */
+static void test_all_offered(void)
+{
+    bool new_sodium = sodium_library_version_major() > 26 ||
+                      (sodium_library_version_major() == 26 &&
+                       sodium_library_version_minor() >= 4);
+
+    g_test_message("libsodium %s", sodium_version_string());
+    g_assert_nonnull(msc_suite_by_id(MSC_SUITE_XCHACHA20_POLY1305));
+    g_assert_true(!msc_suite_by_id(MSC_SUITE_AES_256_GCM) ==
+                  !crypto_aead_aes256gcm_is_available());
+    if (new_sodium) {           /* 1.0.22 */
+        g_assert_nonnull(msc_suite_by_id(MSC_SUITE_AEGIS_128L));
+        g_assert_nonnull(msc_suite_by_id(MSC_SUITE_AEGIS_256));
+        g_assert_nonnull(msc_suite_by_id(MSC_SUITE_INTEGRITY_ONLY));
+        g_assert_true(msc_kem_have_post_quantum());
+    }
 }
 
 static MscSession *session_new(uint8_t fill)
@@ -300,6 +465,7 @@ static MscSession *session_new(uint8_t fill)
 
     memset(s, fill, sizeof(*s));
     s->suite = (uint32_t)(*msc_suites())->id;
+    s->context_sealed = false;
     return s;
 }
 
@@ -345,7 +511,7 @@ static void test_further(void)
 }
 
 /* Seals "hello" and END; returns both chunks. */
-static void seal_context(const MscSession *session, GBytes *chunks[2])
+static void seal_context(MscSession *session, GBytes *chunks[2])
 {
     MscContextSealer *s = msc_context_sealer_new(session, NULL);
 
@@ -411,6 +577,20 @@ int main(int argc, char **argv)
         g_test_add_func("/handshake/offer-taken-away-is-noticed",
                         test_downgrade);
     }
+    g_test_add_func("/handshake/post-quantum-follows-policy",
+                    test_post_quantum_policy);
+    g_test_add_func("/handshake/identities-are-hidden",
+                    test_hidden_identities);
+    if (msc_suites()[1]) {
+        g_test_add_func("/handshake/no-common-suite-names-both-sides",
+                        test_no_common_suite);
+    }
+    if (msc_suite_by_id(MSC_SUITE_INTEGRITY_ONLY)) {
+        g_test_add_func("/handshake/integrity-only-needs-both-policies",
+                        test_integrity_only);
+    }
+    g_test_add_func("/handshake/all-that-libsodium-has-is-offered",
+                    test_all_offered);
     g_test_add_func("/handshake/refused-admission-tells-why", test_admission);
     g_test_add_func("/handshake/suites-follow-policy", test_suites);
     g_test_add_func("/handshake/further-channel", test_further);

@@ -19,10 +19,11 @@ static MscSession *session_new(const MscSuite *suite)
 
     memset(s, 1, sizeof(*s));
     s->suite = (uint32_t)suite->id;
+    s->context_sealed = false;
     return s;
 }
 
-static void seal_all(const MscSession *session, GBytes *chunks[CHUNKS])
+static void seal_all(MscSession *session, GBytes *chunks[CHUNKS])
 {
     MscContextSealer *s = msc_context_sealer_new(session, NULL);
 
@@ -32,6 +33,8 @@ static void seal_all(const MscSession *session, GBytes *chunks[CHUNKS])
     g_assert_null(msc_context_seal(s, "x", 1, NULL));
     g_assert_null(msc_context_seal_end(s, NULL));
     msc_context_sealer_free(s);
+    /* Its nonces would repeat. */
+    g_assert_null(msc_context_sealer_new(session, NULL));
 }
 
 static void free_all(GBytes *chunks[CHUNKS])
@@ -72,6 +75,14 @@ static void test_round_trip(void)
         seal_all(session, chunks);
         g_assert_true(open_all(session, chunks, order, CHUNKS, plain));
         g_assert_cmpmem(plain->data, plain->len, "onetwo", 6);
+        /* Encrypted even where the stream is not. */
+        for (int i = 0; i < CHUNKS; i++) {
+            gsize len;
+            const void *data = g_bytes_get_data(chunks[i], &len);
+
+            g_assert_null(memmem(data, len, "one", 3));
+            g_assert_null(memmem(data, len, "two", 3));
+        }
         free_all(chunks);
     }
 }
