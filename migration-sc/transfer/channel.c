@@ -1,14 +1,12 @@
 /*
- * Handshakes on sockets that QEMU handed over, and who may be at their end.
+ * Handshakes on sockets that QEMU handed over.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "transfer.h"
 
-#include <arpa/inet.h>
 #include <sodium.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "context.h"
 #include "error.h"
@@ -25,159 +23,12 @@ typedef struct {
     char *address;              /* of the other end, or NULL (Unix socket) */
 } Channel;
 
-/* Text of the address at the other end, NULL if it has none. */
-static char *remote_address(int fd)
-{
-    struct sockaddr_storage ss;
-    socklen_t len = sizeof(ss);
-    char text[INET6_ADDRSTRLEN];
-    const void *addr;
-
-    if (getpeername(fd, (struct sockaddr *)&ss, &len)) {
-        return NULL;
-    }
-    if (ss.ss_family == AF_INET) {
-        addr = &((struct sockaddr_in *)&ss)->sin_addr;
-    } else if (ss.ss_family == AF_INET6) {
-        const struct in6_addr *v6 = &((struct sockaddr_in6 *)&ss)->sin6_addr;
-
-        addr = v6;
-        if (IN6_IS_ADDR_V4MAPPED(v6)) {
-            ss.ss_family = AF_INET;
-            addr = v6->s6_addr + 12;
-        }
-    } else {
-        return NULL;
-    }
-    inet_ntop(ss.ss_family, addr, text, sizeof(text));
-    return g_strdup(text);
-}
-
-static const MscPeer *only_receiver(GPtrArray *peers)
-{
-    const MscPeer *found = NULL;
-
-    for (guint i = 0; i < peers->len; i++) {
-        const MscPeer *peer = peers->pdata[i];
-
-        if (peer->roles & MSC_PEER_MAY_RECEIVE) {
-            if (found) {
-                return NULL;
-            }
-            found = peer;
-        }
-    }
-    return found;
-}
-
-/* Which host must be at the other end, if anything says so. */
-static const char *expected_peer(const Channel *c, GPtrArray *peers)
-{
-    if (*c->expected) {
-        return c->expected;
-    }
-    if (c->t->vm->peer) {
-        return c->t->vm->peer;
-    }
-    for (guint i = 0; c->address && i < peers->len; i++) {
-        const MscPeer *peer = peers->pdata[i];
-
-        if (g_strv_contains((const char *const *)peer->addresses,
-                            c->address)) {
-            return peer->name;
-        }
-    }
-    return NULL;
-}
-
-static bool peer_refused(GError **errp, const char *format, ...)
-    G_GNUC_PRINTF(2, 3);
-
-static bool peer_refused(GError **errp, const char *format, ...)
-{
-    g_autofree char *why = NULL;
-    va_list args;
-
-    va_start(args, format);
-    why = g_strdup_vprintf(format, args);
-    va_end(args);
-    g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_AUTH, why);
-    return false;
-}
-
-static bool peer_fits(const Channel *c, const MscPeer *peer,
-                      GPtrArray *peers, GError **errp)
-{
-    bool source = c->t->entry->role == MSC_ROLE_SOURCE;
-    unsigned needed = source ? MSC_PEER_MAY_RECEIVE : MSC_PEER_MAY_SEND;
-    const char *expected = expected_peer(c, peers);
-
-    if (!msc_peer_is_current(peer, g_get_real_time() / G_USEC_PER_SEC,
-                             errp)) {
-        return false;
-    }
-    if (expected && strcmp(expected, peer->name)) {
-        return peer_refused(errp, "the other end is host '%s', but '%s' is "
-                            "expected: a trusted host is still the wrong one",
-                            peer->name, expected);
-    }
-    /* QEMU may narrow what root registered, never widen it. */
-    if (c->t->vm->peer && strcmp(c->t->vm->peer, peer->name)) {
-        return peer_refused(errp, "guest %s is registered for host '%s', not "
-                            "'%s'", c->t->vm->name, c->t->vm->peer,
-                            peer->name);
-    }
-    if (!expected && source && only_receiver(peers) != peer) {
-        return peer_refused(errp, "nothing says which host is expected at %s: "
-                            "give the peer an address, the guest a peer, or "
-                            "the migration-sc object a peer property",
-                            c->address ? c->address : "a Unix socket");
-    }
-    if (*peer->addresses && c->address &&
-        !g_strv_contains((const char *const *)peer->addresses, c->address)) {
-        return peer_refused(errp, "host '%s' may not come from %s: see "
-                            "'migration-sc peer list'", peer->name,
-                            c->address);
-    }
-    if (!(peer->roles & needed)) {
-        return peer_refused(errp, "host '%s' may not be the %s of a "
-                            "migration: see 'migration-sc peer add --role'",
-                            peer->name, source ? "destination" : "source");
-    }
-    if (*peer->vms &&
-        !g_strv_contains((const char *const *)peer->vms, c->t->vm->uuid)) {
-        return peer_refused(errp, "host '%s' may not take part in migrations "
-                            "of guest %s: see 'migration-sc peer add --vm'",
-                            peer->name, c->t->vm->name);
-    }
-    return true;
-}
-
 static char *accept_peer(const uint8_t key[MSC_IDENTITY_KEY_LEN],
                          void *opaque, GError **errp)
 {
     const Channel *c = opaque;
-    /* Read afresh: a removed, revoked or expired peer is refused from now
-     * on. */
-    g_autoptr(GPtrArray) peers =
-        msc_peers_load(msc_hub_config_dir(c->t->hub), errp);
-    g_autofree char *text = NULL;
 
-    if (!peers) {
-        return NULL;
-    }
-    for (guint i = 0; i < peers->len; i++) {
-        const MscPeer *peer = peers->pdata[i];
-
-        if (!sodium_memcmp(peer->key, key, MSC_IDENTITY_KEY_LEN)) {
-            return peer_fits(c, peer, peers, errp) ? g_strdup(peer->name)
-                                                   : NULL;
-        }
-    }
-    text = g_base64_encode(key, MSC_IDENTITY_KEY_LEN);
-    peer_refused(errp, "unknown host with key %s: add it with 'migration-sc "
-                 "peer add NAME %s' if you trust it", text, text);
-    return NULL;
+    return msc_peer_accept(c->t, c->expected, c->address, key, errp);
 }
 
 /* Is the host of this session one that could begin a session now? */
@@ -197,6 +48,11 @@ static GBytes *admit(GBytes *request, const char *peer,
     MscEntry *entry = c->t->entry;
 
     memcpy(entry->id, migration_id, sizeof(entry->id));
+    if (!msc_hub_claim_id(c->t->hub, entry, errp)) {
+        /* That file of the journal is another's. */
+        memset(entry->id, 0, sizeof(entry->id));
+        return NULL;
+    }
     return msc_destination_admit(c->t, request, peer, errp);
 }
 
@@ -277,6 +133,7 @@ static bool converse(MscHandshake *hs, int fd, const GByteArray *first,
             return false;
         case MSC_STEP_CONTINUE:
             if (!send_message(fd, last, deadline, errp)) {
+                g_prefix_error(errp, "handshake: ");
                 return false;
             }
         }
@@ -297,11 +154,11 @@ static void record_session(MscTransfer *t, MscHandshake *hs)
     entry->kem = g_strdup(msc_kem_name(t->session->kem));
 }
 
-/* The first channel. The lock is held throughout: there is nothing else a
+/* The first channel.  The lock is held throughout: there is nothing else a
  * transfer could do before it. */
-static MscHandshake *full_handshake(Channel *c, int fd,
-                                    const GByteArray *first, gint64 deadline,
-                                    GError **errp)
+static MscHandshake *try_full_handshake(Channel *c, int fd,
+                                        const GByteArray *first,
+                                        gint64 deadline, GError **errp)
 {
     MscTransfer *t = c->t;
     bool source = t->entry->role == MSC_ROLE_SOURCE;
@@ -324,12 +181,17 @@ static MscHandshake *full_handshake(Channel *c, int fd,
         return NULL;
     }
     if (t->session || t->entry->stage != MSC_STAGE_OPEN) {
-        g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_STATE,
-                            "this migration has its main channel already");
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_STATE,
+                    "no handshake now: the migration is %s already",
+                    msc_stage_name(t->entry->stage));
         return NULL;
     }
     if (source) {
         randombytes_buf(config.migration_id, sizeof(config.migration_id));
+        memcpy(t->entry->id, config.migration_id, sizeof(t->entry->id));
+        if (!msc_hub_claim_id(t->hub, t->entry, errp)) {
+            return NULL;
+        }
         admission = msc_source_admission(t, errp);
         if (!admission) {
             return NULL;
@@ -349,6 +211,45 @@ static MscHandshake *full_handshake(Channel *c, int fd,
         return NULL;
     }
     return g_steal_pointer(&hs);
+}
+
+/*
+ * A refusal is on record where it was asked for (the source), or where a
+ * trusted host asked (admit gave the entry its id): "status" can tell.  What
+ * strangers do is not, or they could fill the journal.
+ */
+static MscHandshake *full_handshake(Channel *c, int fd,
+                                    const GByteArray *first, gint64 deadline,
+                                    GError **errp)
+{
+    MscTransfer *t = c->t;
+    g_autoptr(GError) err = NULL;
+    bool begun = t->session || t->entry->stage != MSC_STAGE_OPEN;
+    MscHandshake *hs = try_full_handshake(c, fd, first, deadline, &err);
+
+    if (hs) {
+        return hs;
+    }
+    if (begun) {
+        /* A second main channel; the transfer goes on without it. */
+    } else if (t->entry->stage == MSC_STAGE_ADMITTED) {
+        /* The other host may not know yet that it was admitted. */
+        if (t->entry->role == MSC_ROLE_SOURCE) {
+            msc_source_give_up(t, err->message, NULL);
+        } else {
+            msc_destination_undo(t, err->message, NULL);
+        }
+    } else if (!sodium_is_zero(t->entry->id, sizeof(t->entry->id))) {
+        if (!*t->entry->peer) {
+            g_free(t->entry->peer);
+            t->entry->peer = g_strdup(c->expected);
+        }
+        msc_transfer_end(t, t->entry->role == MSC_ROLE_SOURCE
+                                ? MSC_STAGE_THAWED : MSC_STAGE_ABORTED,
+                         err->message);
+    }
+    g_propagate_error(errp, g_steal_pointer(&err));
+    return NULL;
 }
 
 static gint64 *epoch_key(uint32_t kind, uint32_t number)
@@ -400,7 +301,7 @@ static MscHandshake *further_handshake(Channel *c, int fd,
     uint32_t epoch = 0;
     bool fresh = true;
 
-    g_mutex_lock(&t->lock);
+    msc_transfer_lock(t);
     if (!t->session) {
         g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_STATE,
                             "a further channel before the main one");
@@ -412,16 +313,16 @@ static MscHandshake *further_handshake(Channel *c, int fd,
                                        (MscChannelKind)request->kind,
                                        request->number, epoch, errp);
     }
-    g_mutex_unlock(&t->lock);
+    msc_transfer_unlock(t);
     if (!hs || !converse(hs, fd, first, last, deadline, errp)) {
         return NULL;
     }
     keys = msc_handshake_channel_keys(hs);
     if (role == MSC_ROLE_DESTINATION) {
-        g_mutex_lock(&t->lock);
+        msc_transfer_lock(t);
         fresh = epoch_accept(t, keys->kind, keys->number,
                              msc_handshake_epoch(hs), errp);
-        g_mutex_unlock(&t->lock);
+        msc_transfer_unlock(t);
     }
     if (!fresh || !send_message(fd, last, deadline, errp)) {
         return NULL;
@@ -435,7 +336,7 @@ static void fill_keys(MscTransfer *t, MscHandshake *hs, uint64_t rekey_bytes,
     const MscChannelKeys *keys = msc_handshake_channel_keys(hs);
 
     memset(out, 0, sizeof(*out));
-    g_mutex_lock(&t->lock);
+    msc_transfer_lock(t);
     out->kind = (uint8_t)keys->kind;
     out->number = keys->number;
     out->suite = (uint8_t)keys->suite;
@@ -447,7 +348,7 @@ static void fill_keys(MscTransfer *t, MscHandshake *hs, uint64_t rekey_bytes,
     out->suite_name = g_strdup(t->entry->suite);
     out->kem = g_strdup(keys->kind == MSC_CHANNEL_MAIN ? t->entry->kem : "");
     out->peer = g_strdup(t->entry->peer);
-    g_mutex_unlock(&t->lock);
+    msc_transfer_unlock(t);
 }
 
 bool msc_transfer_handshake(MscTransfer *t, int fd,
@@ -457,7 +358,7 @@ bool msc_transfer_handshake(MscTransfer *t, int fd,
     gint64 start = g_get_monotonic_time();
     gint64 deadline =
         msc_deadline(msc_hub_config(t->hub)->handshake_timeout_ms);
-    g_autofree char *address = remote_address(fd);
+    g_autofree char *address = msc_remote_address(fd);
     Channel c = { t, request->expected_peer, address };
     bool further = request->kind > MSC_CHANNEL_MAIN;
     g_autoptr(GByteArray) message = NULL;
@@ -482,9 +383,9 @@ bool msc_transfer_handshake(MscTransfer *t, int fd,
     if (further) {
         hs = further_handshake(&c, fd, request, message, deadline, errp);
     } else {
-        g_mutex_lock(&t->lock);
+        msc_transfer_lock(t);
         hs = full_handshake(&c, fd, message, deadline, errp);
-        g_mutex_unlock(&t->lock);
+        msc_transfer_unlock(t);
     }
     if (!hs) {
         return false;

@@ -80,7 +80,10 @@ GBytes *msc_destination_admit(MscTransfer *t, GBytes *bytes, const char *peer,
     MscAdmissionRequest request;
     bool ok;
 
-    if (!msc_admission_request_decode(bytes, &request, errp)) {
+    g_free(entry->peer);
+    entry->peer = g_strdup(peer);
+    if (!msc_hub_supersede(t->hub, entry->vm, peer, errp) ||
+        !msc_admission_request_decode(bytes, &request, errp)) {
         return NULL;
     }
     ok = admit_all(t, &request, answers, errp);
@@ -88,8 +91,6 @@ GBytes *msc_destination_admit(MscTransfer *t, GBytes *bytes, const char *peer,
     if (!ok) {
         return NULL;
     }
-    g_free(entry->peer);
-    entry->peer = g_strdup(peer);
     /* Each host's clock runs at the same speed but none agrees on the time;
      * the request's way here is the error, and it makes time-outs a bit
      * longer, never shorter than they are. */
@@ -290,6 +291,8 @@ bool msc_destination_take(MscTransfer *t, GError **errp)
     if (t->entry->stage == MSC_STAGE_COMMITTED) {
         return true;
     }
+    g_free(t->entry->error);
+    t->entry->error = g_strdup("");
     if (!msc_transfer_set_stage(t, MSC_STAGE_COMMITTED, true, errp)) {
         return false;
     }

@@ -75,6 +75,25 @@ void msc_entry_free(MscEntry *entry)
     g_free(entry);
 }
 
+MscEntry *msc_entry_copy(const MscEntry *entry)
+{
+    MscEntry *copy = msc_entry_new(entry->role, entry->vm, entry->name);
+
+    memcpy(copy->id, entry->id, sizeof(copy->id));
+    copy->stage = entry->stage;
+    copy->started_us = entry->started_us;
+    copy->stats = entry->stats;
+    g_free(copy->peer);
+    g_free(copy->suite);
+    g_free(copy->kem);
+    g_free(copy->error);
+    copy->peer = g_strdup(entry->peer);
+    copy->suite = g_strdup(entry->suite);
+    copy->kem = g_strdup(entry->kem);
+    copy->error = g_strdup(entry->error);
+    return copy;
+}
+
 char *msc_entry_id_text(const MscEntry *entry)
 {
     char text[MSC_UUID_STR_LEN + 1];

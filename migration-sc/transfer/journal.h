@@ -56,6 +56,8 @@ typedef struct {
 
 MscEntry *msc_entry_new(MscRole role, const char *vm, const char *name);
 void msc_entry_free(MscEntry *entry);
+/* Without the tokens and commitments. */
+MscEntry *msc_entry_copy(const MscEntry *entry);
 char *msc_entry_id_text(const MscEntry *entry);
 
 typedef struct MscJournal MscJournal;

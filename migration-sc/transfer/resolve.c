@@ -92,7 +92,7 @@ static bool give_guest_up(MscTransfer *t, GError **errp)
                                 "host", errp);
 }
 
-bool msc_transfer_resolvable(const MscTransfer *t, bool here)
+static bool resolvable(const MscTransfer *t, bool here)
 {
     switch (t->entry->stage) {
     case MSC_STAGE_RELEASED:
@@ -114,7 +114,7 @@ bool msc_transfer_resolve(MscTransfer *t, bool here, const char *code,
     MscProofKind kind = source ? MSC_PROOF_RELEASE : MSC_PROOF_ABANDON;
 
     *given = NULL;
-    if (!msc_transfer_resolvable(t, here)) {
+    if (!resolvable(t, here)) {
         /* It ended while the operator made up their mind. */
         g_set_error(errp, MSC_ERROR, MSC_ERROR_STATE,
                     "the migration of guest %s has ended meanwhile: it is %s",

@@ -61,7 +61,7 @@ bool msc_transfer_run(MscTransfer *t, uint16_t type, const GByteArray *in,
                                                       : "destination");
         return false;
     }
-    g_mutex_lock(&t->lock);
+    msc_transfer_lock(t);
     if (row->allowed & (1u << t->entry->stage)) {
         ok = row->run(t, in, out, errp);
     } else if (t->entry->stage == MSC_STAGE_RELEASED ||
@@ -76,6 +76,6 @@ bool msc_transfer_run(MscTransfer *t, uint16_t type, const GByteArray *in,
                     msc_message_name(type), msc_stage_name(t->entry->stage),
                     *t->entry->error ? ": " : "", t->entry->error);
     }
-    g_mutex_unlock(&t->lock);
+    msc_transfer_unlock(t);
     return ok;
 }

@@ -20,8 +20,10 @@ struct MscHub {
     MscConfig *config;
     MscJournal *journal;
     const MscProvider *const *providers;
-    GMutex lock;                    /* guards the list, never held in a verb */
+    GMutex lock;                    /* guards what follows, never held in a
+                                       verb */
     GPtrArray *transfers;
+    GHashTable *ids;                /* of all migrations, for ever */
 };
 
 uint64_t msc_boot_us(void)
@@ -58,6 +60,18 @@ static MscTransfer *transfer_new(MscHub *hub, MscEntry *entry, MscVm *vm)
     g_mutex_init(&t->lock);
     randombytes_buf(t->token, sizeof(t->token));
     return t;
+}
+
+void msc_transfer_lock(MscTransfer *t)
+{
+    g_mutex_lock(&t->lock);
+}
+
+void msc_transfer_unlock(MscTransfer *t)
+{
+    g_atomic_int_set(&t->seen_stage, (gint)t->entry->stage);
+    g_atomic_int_set(&t->seen_context, t->context != NULL);
+    g_mutex_unlock(&t->lock);
 }
 
 MscTransfer *msc_transfer_ref(MscTransfer *t)
@@ -102,7 +116,6 @@ bool msc_transfer_set_stage(MscTransfer *t, MscStage stage, bool durable,
 
 void msc_transfer_end(MscTransfer *t, MscStage stage, const char *why)
 {
-    MscStage before = t->entry->stage;
     g_autoptr(GError) err = NULL;
 
     g_free(t->entry->error);
@@ -110,8 +123,8 @@ void msc_transfer_end(MscTransfer *t, MscStage stage, const char *why)
     t->entry->stage = stage;
     g_message("%s: %s%s%s", t->entry->name, msc_stage_name(stage),
               *why ? ": " : "", why);
-    /* A transfer that never was admitted has no id and leaves no trace. */
-    if (before != MSC_STAGE_OPEN &&
+    /* Before the handshake there is nothing to remember. */
+    if (!sodium_is_zero(t->entry->id, sizeof(t->entry->id)) &&
         !msc_journal_write(t->hub->journal, t->entry, true, &err)) {
         g_warning("%s: %s", t->entry->name, err->message);
     }
@@ -158,6 +171,7 @@ static bool hub_recover(MscHub *hub, GError **errp)
         MscVm *vm = msc_vm_load(hub->config_dir, entry->vm, &err);
         MscTransfer *t;
 
+        g_hash_table_add(hub->ids, msc_entry_id_text(entry));
         if (!vm) {
             if (!msc_stage_is_final(entry->stage)) {
                 g_warning("journal: %s: %s", entry->name, err->message);
@@ -166,7 +180,9 @@ static bool hub_recover(MscHub *hub, GError **errp)
             continue;
         }
         t = transfer_new(hub, entry, vm);
+        msc_transfer_lock(t);
         recover(t);
+        msc_transfer_unlock(t);
         g_ptr_array_add(hub->transfers, t);
     }
     return true;
@@ -182,6 +198,7 @@ MscHub *msc_hub_new(const char *config_dir, const char *state_dir,
     hub->transfers =
         g_ptr_array_new_with_free_func((GDestroyNotify)msc_transfer_unref);
     g_mutex_init(&hub->lock);
+    hub->ids = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     hub->config = msc_config_load(config_dir, errp);
     if (hub->config) {
         hub->journal = msc_journal_open(state_dir, errp);
@@ -204,6 +221,7 @@ void msc_hub_free(MscHub *hub)
         return;
     }
     g_ptr_array_unref(hub->transfers);
+    g_hash_table_unref(hub->ids);
     msc_journal_close(hub->journal);
     msc_config_free(hub->config);
     g_mutex_clear(&hub->lock);
@@ -242,10 +260,14 @@ static MscVm *authorized_vm(MscHub *hub, const char *uuid, uid_t uid,
     return g_steal_pointer(&vm);
 }
 
-/* The newest transfer for which @match holds, with a reference. */
-static MscTransfer *hub_find(MscHub *hub,
-                             bool (*match)(MscTransfer *, const void *),
-                             const void *key)
+static MscStage seen_stage(MscTransfer *t)
+{
+    return (MscStage)g_atomic_int_get(&t->seen_stage);
+}
+
+MscTransfer *msc_hub_find(MscHub *hub,
+                          bool (*match)(MscTransfer *, const void *),
+                          const void *key)
 {
     MscTransfer *found = NULL;
 
@@ -261,17 +283,10 @@ static MscTransfer *hub_find(MscHub *hub,
     return found;
 }
 
-static bool match_undecided(MscTransfer *t, const void *vm)
+static bool is_settling(MscTransfer *t)
 {
-    return !strcmp(t->entry->vm, vm) &&
-           (t->entry->stage == MSC_STAGE_RELEASED ||
-            t->entry->stage == MSC_STAGE_READY);
-}
-
-static bool match_settling(MscTransfer *t, const void *vm)
-{
-    return !strcmp(t->entry->vm, vm) && t->context &&
-           t->entry->stage == MSC_STAGE_COMMITTED;
+    return g_atomic_int_get(&t->seen_context) &&
+           seen_stage(t) == MSC_STAGE_COMMITTED;
 }
 
 MscTransfer *msc_hub_open(MscHub *hub, const MscOpenMessage *open, uid_t uid,
@@ -284,17 +299,20 @@ MscTransfer *msc_hub_open(MscHub *hub, const MscOpenMessage *open, uid_t uid,
     if (!vm) {
         return NULL;
     }
-    undecided = hub_find(hub, match_undecided, open->vm);
+    /* On the destination the other host may know more: msc_hub_supersede. */
+    undecided = open->role == MSC_ROLE_SOURCE
+                    ? msc_hub_find(hub, msc_transfer_undecided, open->vm)
+                    : NULL;
     if (undecided) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_STATE,
                     "the last migration of guest %s has not ended: it is %s; "
                     "see 'migration-sc status', then 'migration-sc resolve'",
-                    vm->name, msc_stage_name(undecided->entry->stage));
+                    vm->name, msc_stage_name(seen_stage(undecided)));
         msc_vm_free(vm);
         return NULL;
     }
     t = transfer_new(hub, msc_entry_new(open->role, open->vm, vm->name), vm);
-    t->connected = true;
+    g_atomic_int_set(&t->connected, true);
     g_mutex_lock(&hub->lock);
     g_ptr_array_add(hub->transfers, t);
     g_mutex_unlock(&hub->lock);
@@ -303,13 +321,14 @@ MscTransfer *msc_hub_open(MscHub *hub, const MscOpenMessage *open, uid_t uid,
 
 static bool match_token(MscTransfer *t, const void *token)
 {
-    return t->connected && !sodium_memcmp(t->token, token, MSC_TOKEN_LEN);
+    return g_atomic_int_get(&t->connected) &&
+           !sodium_memcmp(t->token, token, MSC_TOKEN_LEN);
 }
 
 MscTransfer *msc_hub_find_token(MscHub *hub,
                                 const uint8_t token[MSC_TOKEN_LEN])
 {
-    return hub_find(hub, match_token, token);
+    return msc_hub_find(hub, match_token, token);
 }
 
 static bool match_attach(MscTransfer *t, const void *key)
@@ -317,9 +336,24 @@ static bool match_attach(MscTransfer *t, const void *key)
     const MscAttachMessage *attach = key;
 
     return t->entry->role == attach->role &&
-           t->entry->stage != MSC_STAGE_OPEN &&
+           seen_stage(t) != MSC_STAGE_OPEN &&
            !strcmp(t->entry->vm, attach->vm) &&
            !memcmp(t->entry->id, attach->migration_id, MSC_ID_LEN);
+}
+
+bool msc_hub_claim_id(MscHub *hub, const MscEntry *entry, GError **errp)
+{
+    bool fresh;
+
+    g_mutex_lock(&hub->lock);
+    fresh = g_hash_table_add(hub->ids, msc_entry_id_text(entry));
+    g_mutex_unlock(&hub->lock);
+    if (!fresh) {
+        g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_AUTH,
+                            "this host knows a migration of that id: a "
+                            "replay, or a host that migrates to itself");
+    }
+    return fresh;
 }
 
 MscTransfer *msc_hub_attach(MscHub *hub, const MscAttachMessage *attach,
@@ -331,94 +365,13 @@ MscTransfer *msc_hub_attach(MscHub *hub, const MscAttachMessage *attach,
     if (!vm) {
         return NULL;
     }
-    t = hub_find(hub, match_attach, attach);
+    t = msc_hub_find(hub, match_attach, attach);
     if (!t) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_STATE,
                     "the journal knows no such migration of guest %s",
                     vm->name);
     }
     return t;
-}
-
-bool msc_hub_verdict(MscHub *hub, const MscAttachMessage *attach, uid_t uid,
-                     pid_t pid, MscVerdict *verdict, GError **errp)
-{
-    g_autoptr(MscTransfer) t = msc_hub_attach(hub, attach, uid, pid, errp);
-
-    if (!t) {
-        return false;
-    }
-    g_mutex_lock(&t->lock);
-    switch (t->entry->stage) {
-    case MSC_STAGE_COMMITTED:
-    case MSC_STAGE_THAWED:
-        *verdict = MSC_VERDICT_RUN;
-        break;
-    case MSC_STAGE_FINISHED:
-    case MSC_STAGE_ABORTED:
-        *verdict = MSC_VERDICT_DISCARD;
-        break;
-    case MSC_STAGE_RELEASED:
-    case MSC_STAGE_READY:
-        *verdict = MSC_VERDICT_PENDING;
-        break;
-    default:
-        /* Neither side has gone too far: asking withdraws. */
-        if (t->entry->role == MSC_ROLE_SOURCE) {
-            msc_source_give_up(t, "withdrawn by QEMU", NULL);
-            *verdict = MSC_VERDICT_RUN;
-        } else {
-            msc_destination_undo(t, "withdrawn by QEMU", NULL);
-            *verdict = MSC_VERDICT_DISCARD;
-        }
-    }
-    g_mutex_unlock(&t->lock);
-    return true;
-}
-
-static bool match_resolvable(MscTransfer *t, const void *vm)
-{
-    return !strcmp(t->entry->vm, vm) && msc_transfer_resolvable(t, false);
-}
-
-bool msc_hub_resolve(MscHub *hub, const char *vm, bool here, const char *code,
-                     bool force, char **given, GError **errp)
-{
-    g_autoptr(MscTransfer) t = hub_find(hub, match_undecided, vm);
-    bool ok;
-
-    if (!t && !here) {
-        t = hub_find(hub, match_resolvable, vm);
-    }
-    if (!t) {
-        g_set_error(errp, MSC_ERROR, MSC_ERROR_STATE,
-                    "no migration of guest %s waits for a decision on this "
-                    "host", vm);
-        return false;
-    }
-    g_mutex_lock(&t->lock);
-    ok = msc_transfer_resolve(t, here, code, force, given, errp);
-    g_mutex_unlock(&t->lock);
-    return ok;
-}
-
-static MscEntry *entry_copy(const MscEntry *entry)
-{
-    MscEntry *copy = msc_entry_new(entry->role, entry->vm, entry->name);
-
-    memcpy(copy->id, entry->id, sizeof(copy->id));
-    copy->stage = entry->stage;
-    copy->started_us = entry->started_us;
-    copy->stats = entry->stats;
-    g_free(copy->peer);
-    g_free(copy->suite);
-    g_free(copy->kem);
-    g_free(copy->error);
-    copy->peer = g_strdup(entry->peer);
-    copy->suite = g_strdup(entry->suite);
-    copy->kem = g_strdup(entry->kem);
-    copy->error = g_strdup(entry->error);
-    return copy;
 }
 
 GPtrArray *msc_hub_status(MscHub *hub)
@@ -436,19 +389,21 @@ GPtrArray *msc_hub_status(MscHub *hub)
     for (guint i = 0; i < all->len; i++) {
         MscTransfer *t = all->pdata[i];
 
-        g_mutex_lock(&t->lock);
-        if (t->entry->stage != MSC_STAGE_OPEN) {
-            g_ptr_array_add(out, entry_copy(t->entry));
+        /* Nor wait for a handshake that is under way. */
+        if (seen_stage(t) == MSC_STAGE_OPEN) {
+            continue;
         }
-        g_mutex_unlock(&t->lock);
+        msc_transfer_lock(t);
+        g_ptr_array_add(out, msc_entry_copy(t->entry));
+        msc_transfer_unlock(t);
     }
     return out;
 }
 
-/* Ended, and nobody uses it: only the journal need remember. */
-static bool transfer_is_over(MscTransfer *t)
+static bool is_unused(MscTransfer *t)
 {
-    return !t->connected && !t->context && (t->entry->stage == MSC_STAGE_OPEN);
+    return !g_atomic_int_get(&t->connected) &&
+           !g_atomic_int_get(&t->seen_context);
 }
 
 static void hub_forget_old(MscHub *hub)
@@ -459,9 +414,10 @@ static void hub_forget_old(MscHub *hub)
     for (guint i = hub->transfers->len; i; i--) {
         MscTransfer *t = hub->transfers->pdata[i - 1];
 
-        if (transfer_is_over(t) ||
-            (!t->connected && !t->context &&
-             msc_stage_is_final(t->entry->stage) && ++ended > HISTORY)) {
+        /* Ended, and nobody uses it: only the journal need remember. */
+        if (is_unused(t) &&
+            (seen_stage(t) == MSC_STAGE_OPEN ||
+             (msc_stage_is_final(seen_stage(t)) && ++ended > HISTORY))) {
             g_ptr_array_remove_index(hub->transfers, i - 1);
         }
     }
@@ -478,7 +434,7 @@ void msc_hub_settle(MscHub *hub)
     for (guint i = 0; i < hub->transfers->len; i++) {
         MscTransfer *t = hub->transfers->pdata[i];
 
-        if (match_settling(t, t->entry->vm)) {
+        if (is_settling(t)) {
             g_ptr_array_add(all, msc_transfer_ref(t));
         }
     }
@@ -486,16 +442,16 @@ void msc_hub_settle(MscHub *hub)
     for (guint i = 0; i < all->len; i++) {
         MscTransfer *t = all->pdata[i];
 
-        g_mutex_lock(&t->lock);
+        msc_transfer_lock(t);
         msc_destination_settle(t);
-        g_mutex_unlock(&t->lock);
+        msc_transfer_unlock(t);
     }
 }
 
 void msc_transfer_disconnect(MscTransfer *t)
 {
-    g_mutex_lock(&t->lock);
-    t->connected = false;
+    msc_transfer_lock(t);
+    g_atomic_int_set(&t->connected, false);
     switch (t->entry->stage) {
     case MSC_STAGE_OPEN:
         break;
@@ -510,12 +466,10 @@ void msc_transfer_disconnect(MscTransfer *t)
         break;
     case MSC_STAGE_RELEASED:
     case MSC_STAGE_READY:
-        g_message("%s: QEMU is gone and nobody has said how its migration "
-                  "ended; 'migration-sc resolve %s' decides", t->entry->name,
-                  t->entry->vm);
+        msc_transfer_note_undecided(t);
         break;
     default:
         break;
     }
-    g_mutex_unlock(&t->lock);
+    msc_transfer_unlock(t);
 }

@@ -6,7 +6,7 @@
  * destination.  transfer/stages.c has the table that says which verb is
  * allowed when.  A verb blocks as long as its providers do; verbs of one
  * transfer are serialized by its lock, which callers hold (msc_transfer_run,
- * msc_hub_resolve and so on take it).
+ * msc_hub_resolve and so on take it).  Role, guest and token never change.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -33,7 +33,11 @@ typedef struct {
     MscEntry *entry;
     MscVm *vm;
     uint8_t token[MSC_TOKEN_LEN];   /* what QEMU shows for further channels */
-    bool connected;                 /* a QEMU is behind it */
+    gint connected;                 /* atomic: a QEMU is behind it */
+    /* Atomic copies of entry->stage and of (context != NULL), as of the last
+     * msc_transfer_unlock(): for the hub, which must not wait for a verb. */
+    gint seen_stage;
+    gint seen_context;
 
     /* After the full handshake. */
     MscSession *session;
@@ -69,6 +73,19 @@ MscTransfer *msc_hub_find_token(MscHub *hub,
 /* By migration id, for a QEMU that comes back after a crash of the helper. */
 MscTransfer *msc_hub_attach(MscHub *hub, const MscAttachMessage *attach,
                             uid_t uid, pid_t pid, GError **errp);
+/* An id is good for one migration; the entry's must not have been used. */
+bool msc_hub_claim_id(MscHub *hub, const MscEntry *entry, GError **errp);
+/* The newest transfer for which @match holds, with a reference.  @match may
+ * use what never changes and the atomic copies only. */
+MscTransfer *msc_hub_find(MscHub *hub,
+                          bool (*match)(MscTransfer *, const void *),
+                          const void *key);
+
+/* undecided.c */
+/* Past the point of no return, and guest @vm's end unknown. */
+bool msc_transfer_undecided(MscTransfer *t, const void *vm);
+/* On record, so that "status" can tell; the lock is held. */
+void msc_transfer_note_undecided(MscTransfer *t);
 bool msc_hub_verdict(MscHub *hub, const MscAttachMessage *attach, uid_t uid,
                      pid_t pid, MscVerdict *verdict, GError **errp);
 /* The operator's word on a migration whose end was cut off; see resolve.c.
@@ -76,11 +93,16 @@ bool msc_hub_verdict(MscHub *hub, const MscAttachMessage *attach, uid_t uid,
  * code for the other host, to be freed. */
 bool msc_hub_resolve(MscHub *hub, const char *vm, bool here, const char *code,
                      bool force, char **given, GError **errp);
+/* Host @peer, authenticated, is the source of a new migration of @vm. */
+bool msc_hub_supersede(MscHub *hub, const char *vm, const char *peer,
+                       GError **errp);
 /* Copies of all entries, newest last; of MscEntry*. */
 GPtrArray *msc_hub_status(MscHub *hub);
 /* Every second or so: tighten what was restored leniently. */
 void msc_hub_settle(MscHub *hub);
 
+void msc_transfer_lock(MscTransfer *t);
+void msc_transfer_unlock(MscTransfer *t);
 MscTransfer *msc_transfer_ref(MscTransfer *t);
 void msc_transfer_unref(MscTransfer *t);
 /* QEMU hung up: what has not reached the point of no return is undone. */
@@ -94,6 +116,15 @@ bool msc_transfer_run(MscTransfer *t, uint16_t type, const GByteArray *in,
 bool msc_transfer_handshake(MscTransfer *t, int fd,
                             const MscChannelMessage *request,
                             MscKeysMessage *keys, GError **errp);
+
+/* peer-check.c */
+/* Text of the address at the other end, NULL if it has none. */
+char *msc_remote_address(int fd);
+/* The name of the host with @key, if it may be there.  @expected: QEMU's
+ * wish, or "". */
+char *msc_peer_accept(const MscTransfer *t, const char *expected,
+                      const char *address,
+                      const uint8_t key[MSC_IDENTITY_KEY_LEN], GError **errp);
 
 /* The new stage, on record; false (stage unchanged) if it cannot be kept. */
 bool msc_transfer_set_stage(MscTransfer *t, MscStage stage, bool durable,
@@ -121,7 +152,6 @@ bool msc_source_give_up(MscTransfer *t, const char *why, GError **errp);
 bool msc_source_retire(MscTransfer *t, GError **errp);
 
 /* resolve.c; the lock is held. */
-bool msc_transfer_resolvable(const MscTransfer *t, bool here);
 bool msc_transfer_resolve(MscTransfer *t, bool here, const char *code,
                           bool force, char **given, GError **errp);
 

@@ -215,6 +215,11 @@ MscVm *msc_vm_load(const char *config_dir, const char *uuid, GError **errp)
     }
     path = vm_path(config_dir, uuid);
     if (!g_file_get_contents(path, &data, &len, &err)) {
+        if (!g_error_matches(err, G_FILE_ERROR, G_FILE_ERROR_NOENT)) {
+            g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG, "guest %s: %s",
+                        uuid, err->message);
+            return NULL;
+        }
         g_set_error(errp, MSC_ERROR, MSC_ERROR_REFUSED,
                     "guest %s is not registered on this host: add it with "
                     "'migration-sc vm add %s ...'", uuid, uuid);
@@ -257,9 +262,22 @@ bool msc_vm_save(const char *config_dir, const MscVm *vm, GError **errp)
     g_autofree char *path = vm_path(config_dir, vm->uuid);
     g_autofree char *text = msc_vm_format(vm);
     g_autoptr(MscVm) again = msc_vm_parse(vm->uuid, text, strlen(text), errp);
+    g_autofree char *before = NULL;
 
     /* Nothing is written that could not be read. */
-    return again && msc_file_replace(path, text, 0600, errp);
+    if (!again) {
+        return false;
+    }
+    if (g_file_get_contents(path, &before, NULL, NULL)) {
+        if (!strcmp(before, text)) {
+            return true;
+        }
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
+                    "guest %s is registered already, with other values; "
+                    "'migration-sc vm remove %s' first", vm->uuid, vm->uuid);
+        return false;
+    }
+    return msc_file_replace(path, text, 0600, errp);
 }
 
 bool msc_vm_remove(const char *config_dir, const char *uuid, GError **errp)

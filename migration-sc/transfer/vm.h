@@ -34,6 +34,7 @@ char *msc_vm_format(const MscVm *vm);
 MscVm *msc_vm_load(const char *config_dir, const char *uuid, GError **errp);
 /* Of MscVm*; one bad file is an error. */
 GPtrArray *msc_vms_load(const char *config_dir, GError **errp);
+/* A new guest; one that is there with other values is not replaced. */
 bool msc_vm_save(const char *config_dir, const MscVm *vm, GError **errp);
 bool msc_vm_remove(const char *config_dir, const char *uuid, GError **errp);
 /* May the process with these credentials (SO_PEERCRED) act for @vm? */

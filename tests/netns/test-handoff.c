@@ -461,6 +461,7 @@ static void test_nat_address_stays(void)
     Lab *lab = lab_new();
     Move *m;
 
+    g_assert_cmpint(cli(lab, 1, "vm remove " VM), ==, 0);
     g_assert_cmpint(cli(lab, 1, "vm add " VM " --name guest --address "
                         "10.20.0.10"), ==, 0);
     m = move_new(lab, 0);
@@ -468,6 +469,12 @@ static void test_nat_address_stays(void)
     g_assert_nonnull(strstr(m->err[0]->message, "does not move"));
     move_free(m);
 
+    /* No silent change of a registration. */
+    g_assert_cmpint(cli(lab, 0, "vm add " VM " --name guest --address "
+                        "10.20.0.0/16"), !=, 0);
+    g_assert_cmpint(cli(lab, 0, "vm add " VM " --name guest --address "
+                        "10.20.0.10 --nat-address 203.0.113.10"), ==, 0);
+    g_assert_cmpint(cli(lab, 0, "vm remove " VM), ==, 0);
     g_assert_cmpint(cli(lab, 0, "vm add " VM " --name guest --address "
                         "10.20.0.10 --nat-address 203.0.113.10 "
                         "--nat-policy leave-behind"), ==, 0);
@@ -758,6 +765,96 @@ static void test_stale_entry(void)
     lab_free(lab);
 }
 
+/* Is @text in what "status" says? */
+static bool status_says(Lab *lab, int host, const char *text)
+{
+    g_autofree char *o = options(lab, host);
+
+    return run("ip netns exec %s %s status %s | grep -q -- '%s'",
+               lab->netns[host], g_getenv("MIGRATION_SC"), o, text) == 0;
+}
+
+/* READY, but the source goes on: a new migration from it settles the old
+ * one; one from elsewhere does not. */
+static void test_new_migration_settles_ready(void)
+{
+    Lab *lab = lab_new();
+    Move *m = move_new(lab, 0);
+    g_autoptr(GBytes) ready = NULL;
+
+    g_assert_true(move_handshake(m));
+    move_collect(m);
+    g_assert_true(move_stage(m, m->chunks));
+    ready = move_validate(m);
+    g_assert_nonnull(ready);
+    g_assert_true(msc_client_thaw(m->client[0], "test", &m->err[0]));
+    move_free(m);
+    g_assert_true(status_says(lab, 1, "no RELEASE came"));
+    g_assert_cmpint(count_flows(lab, 1), ==, FLOWS);
+
+    /* Under another name the same host is another. */
+    g_assert_cmpint(cli(lab, 1, "peer remove host0"), ==, 0);
+    g_assert_cmpint(cli(lab, 1, "peer add stranger %s/0/etc/identity.pub",
+                        lab->dir), ==, 0);
+    m = move_new(lab, 0);
+    g_assert_false(move_handshake(m));
+    g_assert_nonnull(strstr(m->err[0]->message, "has not ended"));
+    move_free(m);
+    g_assert_true(status_says(lab, 0, "has not ended"));
+    g_assert_cmpint(count_flows(lab, 1), ==, FLOWS);
+
+    g_assert_cmpint(cli(lab, 1, "peer remove stranger"), ==, 0);
+    g_assert_cmpint(cli(lab, 1, "peer add host0 %s/0/etc/identity.pub",
+                        lab->dir), ==, 0);
+    migrate(lab, 0);
+    g_assert_true(status_says(lab, 1, "began another migration"));
+    lab_free(lab);
+}
+
+/* DONE is lost: the source is settled when the guest comes back. */
+static void test_return_settles_released(void)
+{
+    Lab *lab = lab_new();
+    Move *m = move_new(lab, 0);
+    g_autoptr(GBytes) ready = NULL;
+    g_autoptr(GBytes) release = NULL;
+    g_autoptr(GBytes) done = NULL;
+    g_autoptr(GError) err = NULL;
+    MscClient *again;
+
+    g_assert_true(move_handshake(m));
+    move_collect(m);
+    g_assert_true(move_stage(m, m->chunks));
+    ready = move_validate(m);
+    g_assert_cmpint(msc_client_release(m->client[0], PROOF(ready), &release,
+                                       NULL), ==, MSC_RELEASE_SENT);
+    g_assert_true(msc_client_commit(m->client[1], PROOF(release), &done,
+                                    NULL));
+    again = msc_client_open(m->sock[0], MSC_ROLE_SOURCE, VM, 0, &err);
+    g_assert_null(again);       /* what was given away cannot be sent */
+    g_assert_nonnull(strstr(err->message, "has not ended"));
+    move_free(m);
+    g_assert_true(status_says(lab, 0, "no receipt came"));
+    migrate(lab, 1);
+    lab_free(lab);
+}
+
+/* A peer that is bound to addresses is refused where none can be seen. */
+static void test_address_unknown(void)
+{
+    Lab *lab = lab_new();
+    Move *m;
+
+    g_assert_cmpint(cli(lab, 1, "peer remove host0"), ==, 0);
+    g_assert_cmpint(cli(lab, 1, "peer add host0 %s/0/etc/identity.pub "
+                        "--address 10.9.0.1", lab->dir), ==, 0);
+    m = move_new(lab, 0);
+    g_assert_false(move_handshake(m));
+    g_assert_nonnull(strstr(m->err[1]->message, "may not be at"));
+    move_free(m);
+    lab_free(lab);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -788,5 +885,11 @@ int main(int argc, char **argv)
                     test_crash_before_release);
     g_test_add_func("/handoff/qemu-gone", test_qemu_gone);
     g_test_add_func("/handoff/stale-entry-is-replaced", test_stale_entry);
+    g_test_add_func("/handoff/new-migration-settles-ready",
+                    test_new_migration_settles_ready);
+    g_test_add_func("/handoff/return-settles-released",
+                    test_return_settles_released);
+    g_test_add_func("/handoff/unknown-address-is-refused",
+                    test_address_unknown);
     return g_test_run();
 }

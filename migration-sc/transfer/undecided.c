@@ -1,0 +1,152 @@
+/*
+ * Migrations whose end was cut off: who is asked, and what decides.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "transfer.h"
+
+#include <sodium.h>
+#include <string.h>
+
+#include "error.h"
+
+static bool is_undecided(MscStage stage)
+{
+    return stage == MSC_STAGE_RELEASED || stage == MSC_STAGE_READY;
+}
+
+bool msc_transfer_undecided(MscTransfer *t, const void *vm)
+{
+    return !strcmp(t->entry->vm, vm) &&
+           is_undecided((MscStage)g_atomic_int_get(&t->seen_stage));
+}
+
+/* The stage stays, but whoever asks should learn why nothing happens. */
+void msc_transfer_note_undecided(MscTransfer *t)
+{
+    MscEntry *entry = t->entry;
+    g_autoptr(GError) err = NULL;
+
+    if (*entry->error) {
+        return;
+    }
+    g_free(entry->error);
+    entry->error = g_strdup_printf(
+        "%s: the guest must not run here unless 'migration-sc resolve %s "
+        "--here' says so", entry->stage == MSC_STAGE_RELEASED
+            ? "no receipt came from the other host"
+            : "no RELEASE came from the other host", entry->vm);
+    g_message("%s: %s", entry->name, entry->error);
+    if (!msc_journal_write(msc_hub_journal(t->hub), entry, false, &err)) {
+        g_warning("%s: %s", entry->name, err->message);
+    }
+}
+
+bool msc_hub_verdict(MscHub *hub, const MscAttachMessage *attach, uid_t uid,
+                     pid_t pid, MscVerdict *verdict, GError **errp)
+{
+    g_autoptr(MscTransfer) t = msc_hub_attach(hub, attach, uid, pid, errp);
+
+    if (!t) {
+        return false;
+    }
+    msc_transfer_lock(t);
+    switch (t->entry->stage) {
+    case MSC_STAGE_COMMITTED:
+    case MSC_STAGE_THAWED:
+        *verdict = MSC_VERDICT_RUN;
+        break;
+    case MSC_STAGE_FINISHED:
+    case MSC_STAGE_ABORTED:
+        *verdict = MSC_VERDICT_DISCARD;
+        break;
+    case MSC_STAGE_RELEASED:
+    case MSC_STAGE_READY:
+        /* Nobody asks while all goes well. */
+        msc_transfer_note_undecided(t);
+        *verdict = MSC_VERDICT_PENDING;
+        break;
+    default:
+        /* Neither side has gone too far: asking withdraws. */
+        if (t->entry->role == MSC_ROLE_SOURCE) {
+            msc_source_give_up(t, "withdrawn by QEMU", NULL);
+            *verdict = MSC_VERDICT_RUN;
+        } else {
+            msc_destination_undo(t, "withdrawn by QEMU", NULL);
+            *verdict = MSC_VERDICT_DISCARD;
+        }
+    }
+    msc_transfer_unlock(t);
+    return true;
+}
+
+/* Ended, and the code for the other host may be asked for again; tokens do
+ * not change any more. */
+static bool match_given_up(MscTransfer *t, const void *vm)
+{
+    MscStage stage = (MscStage)g_atomic_int_get(&t->seen_stage);
+
+    return !strcmp(t->entry->vm, vm) &&
+           (stage == MSC_STAGE_FINISHED ||
+            /* What ended in its handshake has no code to give. */
+            (stage == MSC_STAGE_ABORTED &&
+             !sodium_is_zero(t->entry->token[MSC_PROOF_ABANDON - 1],
+                             MSC_PROOF_TOKEN_LEN)));
+}
+
+bool msc_hub_resolve(MscHub *hub, const char *vm, bool here, const char *code,
+                     bool force, char **given, GError **errp)
+{
+    g_autoptr(MscTransfer) t = msc_hub_find(hub, msc_transfer_undecided, vm);
+    bool ok;
+
+    if (!t && !here) {
+        t = msc_hub_find(hub, match_given_up, vm);
+    }
+    if (!t) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_STATE,
+                    "no migration of guest %s waits for a decision on this "
+                    "host", vm);
+        return false;
+    }
+    msc_transfer_lock(t);
+    ok = msc_transfer_resolve(t, here, code, force, given, errp);
+    msc_transfer_unlock(t);
+    return ok;
+}
+
+/*
+ * A helper begins no migration of a guest that it has given away, or may yet
+ * get: msc_hub_open refuses.  So the host that now offers the guest has it,
+ * and what was open between the two of us has ended there.  No other host's
+ * word counts.
+ */
+bool msc_hub_supersede(MscHub *hub, const char *vm, const char *peer,
+                       GError **errp)
+{
+    g_autoptr(MscTransfer) t = msc_hub_find(hub, msc_transfer_undecided, vm);
+    static const char why[] = "the other host has the guest: it began another "
+                              "migration of it";
+    bool ok = true;
+
+    if (!t) {
+        return true;
+    }
+    msc_transfer_lock(t);
+    if (!is_undecided(t->entry->stage)) {
+        /* It ended while we waited for the lock. */
+    } else if (strcmp(t->entry->peer, peer)) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_STATE,
+                    "the last migration of guest %s has not ended: it is %s; "
+                    "see 'migration-sc status', then 'migration-sc resolve'",
+                    t->entry->name, msc_stage_name(t->entry->stage));
+        ok = false;
+    } else if (t->entry->stage == MSC_STAGE_RELEASED) {
+        ok = msc_source_retire(t, errp);
+        msc_transfer_end(t, MSC_STAGE_FINISHED, why);
+    } else {
+        ok = msc_destination_undo(t, why, errp);
+    }
+    msc_transfer_unlock(t);
+    return ok;
+}
