@@ -10,6 +10,7 @@ and a QEMU:
 Environment: MIGRATION_SC, MIGRATION_SCD, QEMU (the patched one), QEMU_PLAIN
 (optional, unpatched).
 """
+import fnmatch
 import json
 import os
 import shutil
@@ -19,6 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
+
+from mitm import HelperProxy
 
 VM = "11111111-2222-3333-4444-555555555555"
 GUEST = "10.20.0.10"
@@ -82,7 +86,7 @@ class Host:
         self.netns = f"msc{os.getpid()}-{name}"
         self.dir = os.path.join(lab.dir, name)
         os.mkdir(self.dir)
-        self.daemon = self.qemu = self.qmp = None
+        self.daemon = self.qemu = self.qmp = self.proxy = None
         self.options = []
         for what in "config", "runtime", "state":
             self.options += [f"--{what}-dir", os.path.join(self.dir, what)]
@@ -114,24 +118,42 @@ class Host:
             self.daemon = None
 
     def start_qemu(self, incoming=False, secure=True, binary="QEMU",
-                   memory=256, extra=()):
+                   memory=256, extra=(), uuid=VM, timeout_ms=None):
         self.stop_qemu()
         path = os.path.join(self.dir, "qmp.sock")
         if os.path.exists(path):
             os.unlink(path)
         command = ["ip", "netns", "exec", self.netns, os.environ[binary],
                    *FIRMWARE, "-machine", "pc,accel=tcg", "-m", str(memory),
-                   "-nodefaults", "-display", "none", "-uuid", VM,
+                   "-nodefaults", "-display", "none", "-uuid", uuid,
                    "-qmp", f"unix:{path},server=on,wait=off", *extra]
         if secure:
-            command += ["-object", "migration-sc,id=sc0,socket=" +
-                        os.path.join(self.dir, "runtime", "helper.sock")]
+            sc = "migration-sc,id=sc0,socket=" + self.helper_socket()
+            if timeout_ms:
+                sc += f",timeout-ms={timeout_ms}"
+            command += ["-object", sc]
         if incoming:
             command += ["-incoming", "defer"]
         log = open(os.path.join(self.dir, "qemu.log"), "a")
         self.qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL,
                                      stdout=log, stderr=log)
         self.qmp = Qmp(path)
+
+    def helper_socket(self):
+        """Where QEMU finds its helper: the proxy, if there is one."""
+        return self.proxy.path if self.proxy else os.path.join(
+            self.dir, "runtime", "helper.sock")
+
+    def put_proxy(self):
+        """A HelperProxy for the QEMUs that are started from now on."""
+        self.proxy = HelperProxy(
+            os.path.join(self.dir, "proxy.sock"),
+            os.path.join(self.dir, "runtime", "helper.sock"))
+        return self.proxy
+
+    def migrations(self):
+        """What migration-sc status knows, oldest first."""
+        return json.loads(self.sc("status", "--json"))["migrations"]
 
     def stop_qemu(self):
         if self.qemu:
@@ -195,6 +217,8 @@ class Lab:
         for host in self.hosts():
             host.stop_qemu()
             host.kill_daemon()
+            if host.proxy:
+                host.proxy.close()
             run("ip", "netns", "del", host.netns, check=False)
         shutil.rmtree(self.dir, ignore_errors=True)
 
@@ -206,12 +230,30 @@ class Lab:
                       "--state", "ESTABLISHED", "-t", "40000", "-u",
                       "SEEN_REPLY,ASSURED", *nat)
 
-    def migrate(self, source, destination, wait=True, capabilities=()):
+    def cut_network(self):
+        """Between the hosts everything is lost, in silence."""
+        for host in self.hosts():
+            host.ns("nft", "add table netdev cut; add chain netdev cut in "
+                    "{ type filter hook ingress device mig priority 0; "
+                    "policy drop; }")
+
+    def mend_network(self):
+        for host in self.hosts():
+            host.ns("nft", "delete table netdev cut", check=False)
+
+    @staticmethod
+    def resolve(here, there):
+        """The operator's decision, with the code that one host prints."""
+        said = there.sc("resolve", VM, "--there", "--json")
+        here.sc("resolve", VM, "--here", "--code", json.loads(said)["code"])
+
+    def migrate(self, source, destination, wait=True, capabilities=(),
+                port=4444):
         for host in source, destination:
             host.qmp.cmd("migrate-set-capabilities", capabilities=[
                 {"capability": c, "state": True} for c in capabilities])
         destination.qmp.cmd("migrate-incoming",
-                            **{"uri": "tcp:0.0.0.0:4444",
+                            **{"uri": f"tcp:0.0.0.0:{port}",
                                "exit-on-error": False})
         source.qmp.hmp(f"migrate -d tcp:{destination.address}:4444")
         return self.wait(source) if wait else None
@@ -237,18 +279,57 @@ def until(condition, seconds=20):
     return False
 
 
-def main(tests):
-    """Runs the tests, one TAP line each."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+def run_one(number, test, output):
+    """In a process of its own; its lines go to a file."""
+    sys.stdout = output
+    try:
+        test()
+        print(f"ok {number} {test.__name__}")
+        return 0
+    except Exception as err:  # pylint: disable=broad-except
+        where = traceback.extract_tb(err.__traceback__)[-1]
+        text = repr(err).replace("\n", " ")
+        print(f"not ok {number} {test.__name__}\n# {text} at "
+              f"{os.path.basename(where.filename)}:{where.lineno}")
+        return 1
+    finally:
+        output.flush()
+
+
+def finish_one(children):
+    """Waits for one of the children and shows what it said."""
+    pid, status = os.wait()
+    output = children.pop(pid)
+    output.seek(0)
+    sys.stdout.write(output.read())
+    sys.stdout.flush()
+    output.close()
+    return status != 0
+
+
+def main(tests, jobs=2):
+    """Runs the tests, @jobs at a time, one TAP line each as they end."""
+    children = {}
+    parent = os.getpid()
+
+    def terminate(*_):
+        for pid in children if os.getpid() == parent else ():
+            os.kill(pid, signal.SIGTERM)
+        sys.exit(1)
+
+    signal.signal(signal.SIGTERM, terminate)
     only = sys.argv[1:]
     failed = 0
     for number, test in enumerate(tests, 1):
-        if only and test.__name__ not in only:
+        if only and not any(fnmatch.fnmatch(test.__name__, o) for o in only):
             continue
-        try:
-            test()
-            print(f"ok {number} {test.__name__}", flush=True)
-        except Exception as err:  # pylint: disable=broad-except
-            failed += 1
-            print(f"not ok {number} {test.__name__}\n# {err!r}", flush=True)
+        while len(children) >= jobs:
+            failed += finish_one(children)
+        output = tempfile.TemporaryFile("w+")
+        pid = os.fork()
+        if not pid:
+            sys.exit(run_one(number, test, output))
+        children[pid] = output
+    while children:
+        failed += finish_one(children)
     sys.exit(1 if failed else 0)
