@@ -15,7 +15,10 @@ typedef struct {
     uint32_t suite;             /* MscSuiteId */
     uint32_t kind;              /* MscChannelKind */
     uint32_t number;
-    uint64_t rekey_bytes;       /* 0: MSC_REKEY_BYTES (wire/format.h) */
+    /* The sender's limits; 0, or more than is allowed: MSC_REKEY_BYTES and
+     * MSC_REKEY_RECORDS (wire/format.h). */
+    uint64_t rekey_bytes;
+    uint64_t rekey_records;     /* the receiver's as well; lowered by tests */
     uint8_t send[MSC_SUITE_KEY_MAX];
     uint8_t recv[MSC_SUITE_KEY_MAX];
 } MscChannelKeys;

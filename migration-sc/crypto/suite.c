@@ -22,11 +22,11 @@
                                 nonce, key) == 0;                           \
     }
 
-#define SUITE(number, text, fn, PREFIX, once)                               \
+#define SUITE(number, text, fn, PREFIX)                                     \
     {                                                                       \
         .id = number, .name = text, .key_len = PREFIX##_KEYBYTES,           \
         .nonce_len = PREFIX##_NPUBBYTES, .tag_len = PREFIX##_ABYTES,        \
-        .encrypts = true, .reads_once = once,                               \
+        .encrypts = true,                                                   \
         .seal = fn##_seal, .open = fn##_open                                \
     }
 
@@ -75,14 +75,13 @@ SUITE_FUNCTIONS(xchacha20, crypto_aead_xchacha20poly1305_ietf)
 static const MscSuite known[] = {
 #ifdef crypto_aead_aegis128l_KEYBYTES
     SUITE(MSC_SUITE_AEGIS_128L, "aegis-128l", aegis_128l,
-          crypto_aead_aegis128l, true),
-    SUITE(MSC_SUITE_AEGIS_256, "aegis-256", aegis_256, crypto_aead_aegis256,
-          true),
+          crypto_aead_aegis128l),
+    SUITE(MSC_SUITE_AEGIS_256, "aegis-256", aegis_256, crypto_aead_aegis256),
 #endif
     SUITE(MSC_SUITE_AES_256_GCM, "aes-256-gcm", aes_256_gcm,
-          crypto_aead_aes256gcm, false),
+          crypto_aead_aes256gcm),
     SUITE(MSC_SUITE_XCHACHA20_POLY1305, "xchacha20-poly1305", xchacha20,
-          crypto_aead_xchacha20poly1305_ietf, false),
+          crypto_aead_xchacha20poly1305_ietf),
 #ifdef crypto_aead_aegis128l_KEYBYTES
     {
         .id = MSC_SUITE_INTEGRITY_ONLY, .name = "integrity-only",

@@ -31,10 +31,9 @@ typedef struct {
     MscSuiteId id;
     const char *name;           /* "aegis-128l" */
     size_t key_len, nonce_len, tag_len;
+    /* Then sealing also loads each byte of @in exactly once, so that @in may
+     * change meanwhile (tests/unit/check-reads-once). */
     bool encrypts;
-    /* Sealing loads each byte of @in exactly once, so that @in may change
-     * meanwhile. Tested in tests/unit/reads-once.c. */
-    bool reads_once;
     /* @out has room for @len + tag_len; @out may equal @in.  With a suite
      * that does not encrypt, @out must equal @in and follow @ad directly. */
     void (*seal)(uint8_t *out, const uint8_t *in, size_t len,

@@ -4,99 +4,8 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include <sodium.h>
-#include <string.h>
 
-#include "channel-keys.h"
-#include "error.h"
-#include "format.h"
-
-typedef struct {
-    MscSealer *sealer;
-    MscOpener *opener;
-} Pair;
-
-static MscChannelKeys keys_for(const MscSuite *suite, uint64_t rekey_bytes)
-{
-    MscChannelKeys keys = { .suite = suite->id, .kind = MSC_CHANNEL_MAIN,
-                            .rekey_bytes = rekey_bytes };
-
-    memset(keys.send, 7, sizeof(keys.send));
-    memset(keys.recv, 7, sizeof(keys.recv));
-    return keys;
-}
-
-static Pair pair_new(const MscChannelKeys *keys)
-{
-    Pair p = { msc_sealer_new(keys, NULL), msc_opener_new(keys, NULL) };
-
-    g_assert_nonnull(p.sealer);
-    g_assert_nonnull(p.opener);
-    return p;
-}
-
-static void pair_free(Pair *p)
-{
-    msc_sealer_free(p->sealer);
-    msc_opener_free(p->opener);
-}
-
-static GByteArray *seal(MscSealer *s, const void *data, size_t len)
-{
-    struct iovec iov = { (void *)data, len };
-    GByteArray *out = g_byte_array_new();
-    g_autoptr(GError) err = NULL;
-    const uint8_t *p;
-    size_t n;
-
-    g_assert_cmpint(msc_sealer_seal(s, &iov, 1, &err), ==, len);
-    g_assert_no_error(err);
-    p = msc_sealer_pending(s, &n);
-    g_byte_array_append(out, p, n);
-    msc_sealer_consume(s, n);
-    return out;
-}
-
-static bool feed(MscOpener *o, const GByteArray *bytes, GError **errp)
-{
-    size_t at = 0;
-
-    while (at < bytes->len && msc_opener_state(o) == MSC_OPENER_MORE) {
-        size_t space;
-        uint8_t *p = msc_opener_space(o, &space);
-        size_t n = MIN(space, bytes->len - at);
-
-        memcpy(p, bytes->data + at, n);
-        at += n;
-        if (!msc_opener_fed(o, n, errp)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static void assert_opens(MscOpener *o, const GByteArray *record,
-                         const void *data, size_t len)
-{
-    g_autofree uint8_t *out = g_malloc(len);
-    struct iovec iov = { out, len };
-    g_autoptr(GError) err = NULL;
-
-    g_assert_true(feed(o, record, &err));
-    g_assert_no_error(err);
-    g_assert_cmpint(msc_opener_state(o), ==, MSC_OPENER_DATA);
-    g_assert_cmpint(msc_opener_read(o, &iov, 1), ==, len);
-    g_assert_cmpmem(out, len, data, len);
-}
-
-static void assert_refused(MscOpener *o, const GByteArray *record)
-{
-    g_autoptr(GError) err = NULL;
-
-    g_assert_false(feed(o, record, &err));
-    g_assert_nonnull(err);
-    g_assert_cmpint(msc_opener_state(o), ==, MSC_OPENER_MORE);
-    g_assert_false(msc_opener_check(o, NULL));
-}
+#include "record-fixture.h"
 
 static void test_round_trip(void)
 {
@@ -117,27 +26,29 @@ static void test_round_trip(void)
 
 static void test_changed_byte(void)
 {
-    MscChannelKeys keys = keys_for(*msc_suites(), 0);
-    Pair first = pair_new(&keys);
-    g_autoptr(GByteArray) record = seal(first.sealer, "guest", 5);
+    for (const MscSuite *const *s = msc_suites(); *s; s++) {
+        MscChannelKeys keys = keys_for(*s, 0);
+        Pair first = pair_new(&keys);
+        g_autoptr(GByteArray) record = seal(first.sealer, "guest", 5);
 
-    pair_free(&first);
-    for (guint i = 0; i < record->len; i++) {
-        Pair p = pair_new(&keys);
-        g_autoptr(GError) err = NULL;
+        pair_free(&first);
+        for (guint i = 0; i < record->len; i++) {
+            Pair p = pair_new(&keys);
+            g_autoptr(GError) err = NULL;
 
-        record->data[i] ^= 1;
-        /* A longer length makes it wait for more: never data. */
-        feed(p.opener, record, &err);
-        g_assert_cmpint(msc_opener_state(p.opener), !=, MSC_OPENER_DATA);
-        g_assert_false(msc_opener_eof(p.opener, NULL));
-        record->data[i] ^= 1;
-        pair_free(&p);
+            record->data[i] ^= 1;
+            /* A longer length makes it wait for more: never data. */
+            feed(p.opener, record, &err);
+            g_assert_cmpint(msc_opener_state(p.opener), !=, MSC_OPENER_DATA);
+            g_assert_false(msc_opener_eof(p.opener, NULL));
+            record->data[i] ^= 1;
+            pair_free(&p);
+        }
+        /* The control: unchanged it opens. */
+        first = pair_new(&keys);
+        assert_opens(first.opener, record, "guest", 5);
+        pair_free(&first);
     }
-    /* The control: unchanged it opens. */
-    first = pair_new(&keys);
-    assert_opens(first.opener, record, "guest", 5);
-    pair_free(&first);
 }
 
 static void test_order(void)
@@ -187,36 +98,197 @@ static void test_other_direction(void)
     pair_free(&b);
 }
 
+/* Three records and the end, in any order but the true one. */
+static void test_reorder(void)
+{
+    static const int orders[][4] = {
+        { 1, 0, 2, 3 }, { 0, 2, 1, 3 }, { 2, 1, 0, 3 }, { 0, 1, 3, 2 },
+        { 0, 0, 1, 2 }, { 0, 2, 3, 3 }, { 3, 0, 1, 2 }, { 0, 1, 2, 3 },
+    };
+    MscChannelKeys keys = keys_for(*msc_suites(), 0);
+    Pair p = pair_new(&keys);
+    GByteArray *records[4] = {
+        seal(p.sealer, "a", 1), seal(p.sealer, "b", 1), seal(p.sealer, "c", 1),
+        seal_end(p.sealer),
+    };
+
+    pair_free(&p);
+    for (size_t i = 0; i < G_N_ELEMENTS(orders); i++) {
+        bool true_order = i == G_N_ELEMENTS(orders) - 1, ok = true;
+        struct iovec iov = { (char[1]) { 0 }, 1 };
+
+        p = pair_new(&keys);
+        for (int k = 0; ok && k < 4; k++) {
+            ok = feed(p.opener, records[orders[i][k]], NULL);
+            msc_opener_read(p.opener, &iov, 1);
+            ok = ok && (msc_opener_state(p.opener) != MSC_OPENER_END ||
+                        k == 3);
+        }
+        ok = ok && msc_opener_eof(p.opener, NULL);
+        g_assert_true(ok == true_order);
+        pair_free(&p);
+    }
+    for (int i = 0; i < 4; i++) {
+        g_byte_array_unref(records[i]);
+    }
+}
+
+/* Wherever the network stops. */
 static void test_truncation(void)
 {
     MscChannelKeys keys = keys_for(*msc_suites(), 0);
     Pair p = pair_new(&keys);
-    g_autoptr(GByteArray) a = seal(p.sealer, "a", 1);
-    g_autoptr(GByteArray) end = g_byte_array_new();
-    g_autoptr(GError) err = NULL;
-    Pair cut = pair_new(&keys);
-    const uint8_t *bytes;
-    size_t len;
+    g_autoptr(GByteArray) stream = seal(p.sealer, "guest", 5);
+    g_autoptr(GByteArray) end = seal_end(p.sealer);
+    guint whole;
+    struct iovec iov = { "x", 1 };
 
-    assert_opens(cut.opener, a, "a", 1);
-    g_assert_false(msc_opener_eof(cut.opener, &err));
-    g_assert_error(err, MSC_ERROR, MSC_ERROR_AUTH);
-    pair_free(&cut);
-
-    g_assert_true(msc_sealer_end(p.sealer, NULL));
-    bytes = msc_sealer_pending(p.sealer, &len);
-    g_byte_array_append(end, bytes, len);
-    msc_sealer_consume(p.sealer, len);
-    assert_opens(p.opener, a, "a", 1);
-    g_assert_true(feed(p.opener, end, NULL));
-    g_assert_cmpint(msc_opener_state(p.opener), ==, MSC_OPENER_END);
-    g_assert_true(msc_opener_eof(p.opener, NULL));
-    {
-        struct iovec iov = { "x", 1 };
-
-        g_assert_cmpint(msc_sealer_seal(p.sealer, &iov, 1, NULL), ==, -1);
-    }
+    g_assert_cmpint(msc_sealer_seal(p.sealer, &iov, 1, NULL), ==, -1);
     pair_free(&p);
+    g_byte_array_append(stream, end->data, end->len);
+    whole = stream->len;
+    for (guint len = 0; len <= whole; len++) {
+        g_autoptr(GError) err = NULL;
+        char got[5];
+
+        p = pair_new(&keys);
+        iov = (struct iovec) { got, sizeof(got) };
+        g_byte_array_set_size(stream, len);
+        for (guint at = 0; at < len;) {
+            size_t space;
+            uint8_t *to = msc_opener_space(p.opener, &space);
+
+            space = MIN(space, len - at);
+            memcpy(to, stream->data + at, space);
+            at += (guint)space;
+            g_assert_true(msc_opener_fed(p.opener, space, NULL));
+            msc_opener_read(p.opener, &iov, 1);
+        }
+        g_assert_true(msc_opener_eof(p.opener, &err) == (len == whole));
+        g_assert_true(len == whole ||
+                      g_error_matches(err, MSC_ERROR, MSC_ERROR_AUTH));
+        pair_free(&p);
+    }
+}
+
+/* Records of any size in one pass of the network cost one read each. */
+static void test_reads(void)
+{
+    MscChannelKeys keys = keys_for(*msc_suites(), 0);
+    Pair p = pair_new(&keys);
+    g_autoptr(GByteArray) stream = g_byte_array_new();
+    g_autofree uint8_t *big = g_malloc0(MSC_RECORD_MAX_PAYLOAD);
+    const guint records = 20;
+    guint reads = 0, at = 0;
+
+    for (guint i = 0; i < records; i++) {
+        g_autoptr(GByteArray) r = seal(p.sealer, big, i % 2 ? 1 : 1 << i);
+
+        g_byte_array_append(stream, r->data, r->len);
+    }
+    while (at < stream->len) {
+        struct iovec iov = { big, MSC_RECORD_MAX_PAYLOAD };
+        size_t space, taken;
+        uint8_t *to = msc_opener_space(p.opener, &space);
+
+        space = MIN(space, stream->len - at);
+        memcpy(to, stream->data + at, space);
+        at += (guint)space;
+        reads++;
+        g_assert_true(msc_opener_fed_into(p.opener, space, &iov, 1, &taken,
+                                          NULL));
+        if (!taken) {
+            msc_opener_read(p.opener, &iov, 1);
+        }
+    }
+    /* The first header is read by itself. */
+    g_assert_cmpuint(reads, ==, records + 1);
+    pair_free(&p);
+}
+
+typedef struct {
+    struct iovec iov[64];
+    size_t niov, bytes;
+} Vector;
+
+/* Pieces of @memory of any length, some of them neighbours. */
+static void vector_random(Vector *v, uint8_t *memory, size_t len)
+{
+    size_t at = 0;
+
+    v->niov = v->bytes = 0;
+    while (v->niov < G_N_ELEMENTS(v->iov) && at < len) {
+        size_t part = randombytes_uniform(3) ? randombytes_uniform(5000)
+                                             : randombytes_uniform(200000);
+
+        part = MIN(part, len - at);
+        v->iov[v->niov++] = (struct iovec) { memory + at, part };
+        v->bytes += part;
+        at += part + (randombytes_uniform(2) ? 0 : 13);
+    }
+}
+
+static void vector_copy(const Vector *v, uint8_t *to)
+{
+    for (size_t i = 0; i < v->niov; i++) {
+        memcpy(to, v->iov[i].iov_base, v->iov[i].iov_len);
+        to += v->iov[i].iov_len;
+    }
+}
+
+/* Whatever pieces it is taken from, and whatever pieces it goes to. */
+static void test_vectors(void)
+{
+    const size_t len = 1 << 20;
+    g_autofree uint8_t *from = g_malloc(len);
+    g_autofree uint8_t *to = g_malloc(len);
+    g_autofree uint8_t *want = g_malloc(len);
+    g_autofree uint8_t *got = g_malloc(len);
+
+    randombytes_buf(from, len);
+    for (int i = 0; i < 200; i++) {
+        const MscSuite *const *suites = msc_suites();
+        MscChannelKeys keys;
+        size_t n, at = 0, received = 0;
+        const uint8_t *sealed;
+        Vector in, out;
+        ssize_t taken;
+        Pair p;
+
+        while (suites[1] && randombytes_uniform(2)) {
+            suites++;
+        }
+        keys = keys_for(*suites, 100000);
+        p = pair_new(&keys);
+        vector_random(&in, from, len);
+        vector_copy(&in, want);
+        taken = msc_sealer_seal(p.sealer, in.iov, in.niov, NULL);
+        g_assert_cmpint(taken, ==, MIN(in.bytes, MSC_RECORD_MAX_PAYLOAD));
+        sealed = msc_sealer_pending(p.sealer, &n);
+        while (at < n || msc_opener_state(p.opener) == MSC_OPENER_DATA) {
+            size_t space, part = 0;
+
+            vector_random(&out, to, len);
+            if (msc_opener_state(p.opener) == MSC_OPENER_MORE) {
+                uint8_t *where = msc_opener_space(p.opener, &space);
+
+                space = MIN(space, n - at);
+                memcpy(where, sealed + at, space);
+                at += space;
+                g_assert_true(msc_opener_fed_into(p.opener, space, out.iov,
+                                                  out.niov, &part, NULL));
+            }
+            if (!part) {
+                part = msc_opener_read(p.opener, out.iov, out.niov);
+            }
+            g_assert_cmpuint(part, <=, out.bytes);
+            vector_copy(&out, got);
+            g_assert_cmpmem(got, part, want + received, part);
+            received += part;
+        }
+        g_assert_cmpuint(received, ==, taken);
+        pair_free(&p);
+    }
 }
 
 /* Every record far past any limit of QEMU's own TLS, with a low limit here;
@@ -285,6 +357,8 @@ static void test_threads(void)
     pair_free(&b);
 }
 
+#define HAMMERED (128 * 1024)
+
 typedef struct {
     uint8_t *memory;
     gint stop;
@@ -295,34 +369,50 @@ static void *hammer_thread(void *opaque)
     Hammer *h = opaque;
 
     for (uint8_t v = 0; !g_atomic_int_get(&h->stop); v++) {
-        memset(h->memory, v, 64 * 1024);
+        memset(h->memory, v, HAMMERED);
     }
     return NULL;
 }
 
+/* In one long piece, sealed without a copy, and in pages, which are copied. */
 static void test_changing_memory(void)
 {
-    MscChannelKeys keys = keys_for(*msc_suites(), 0);
-    Pair p = pair_new(&keys);
-    Hammer h = { g_malloc0(64 * 1024), 0 };
+    Hammer h = { g_malloc0(HAMMERED), 0 };
     GThread *thread = g_thread_new("hammer", hammer_thread, &h);
-    uint8_t sink[4096];
+    g_autofree uint8_t *sink = g_malloc(HAMMERED);
+    struct iovec whole = { h.memory, HAMMERED }, pages[HAMMERED / 8192];
+    struct iovec out = { sink, HAMMERED };
 
-    for (int i = 0; i < 2000; i++) {
-        g_autoptr(GByteArray) record = seal(p.sealer, h.memory, 64 * 1024);
-        struct iovec iov = { sink, sizeof(sink) };
-        g_autoptr(GError) err = NULL;
+    for (size_t i = 0; i < G_N_ELEMENTS(pages); i++) {
+        pages[i] = (struct iovec) { h.memory + i * 8192, 4096 };
+    }
+    for (const MscSuite *const *s = msc_suites(); *s; s++) {
+        MscChannelKeys keys = keys_for(*s, 0);
+        Pair p = pair_new(&keys);
 
-        g_assert_true(feed(p.opener, record, &err));
-        g_assert_no_error(err);
-        while (msc_opener_read(p.opener, &iov, 1)) {
-            /* whatever it was when it was copied */
+        for (int i = 0; i < 400; i++) {
+            g_autoptr(GByteArray) record = g_byte_array_new();
+            g_autoptr(GError) err = NULL;
+            const uint8_t *sealed;
+            size_t n;
+
+            g_assert_cmpint(msc_sealer_seal(
+                p.sealer, i % 2 ? pages : &whole,
+                i % 2 ? G_N_ELEMENTS(pages) : 1, NULL), >, 0);
+            sealed = msc_sealer_pending(p.sealer, &n);
+            g_byte_array_append(record, sealed, (guint)n);
+            msc_sealer_consume(p.sealer, n);
+            g_assert_true(feed(p.opener, record, &err));
+            g_assert_no_error(err);
+            while (msc_opener_read(p.opener, &out, 1)) {
+                /* whatever it was when it was loaded */
+            }
         }
+        pair_free(&p);
     }
     g_atomic_int_set(&h.stop, 1);
     g_thread_join(thread);
     g_free(h.memory);
-    pair_free(&p);
 }
 
 int main(int argc, char **argv)
@@ -336,6 +426,9 @@ int main(int argc, char **argv)
                     test_other_direction);
     g_test_add_func("/record/both-directions-at-once", test_threads);
     g_test_add_func("/record/truncation-is-an-error", test_truncation);
+    g_test_add_func("/record/reordered-is-refused", test_reorder);
+    g_test_add_func("/record/one-read-a-record", test_reads);
+    g_test_add_func("/record/any-vector-of-buffers", test_vectors);
     g_test_add_func("/record/rekey-with-return-path-busy", test_rekey);
     g_test_add_func("/record/memory-that-changes-under-the-seal",
                     test_changing_memory);

@@ -28,18 +28,26 @@ G_BEGIN_DECLS
 typedef struct MscSealer MscSealer;
 typedef struct MscOpener MscOpener;
 
-/* What one direction of a channel has done so far. */
+/*
+ * What one direction of a channel has done so far.  msc_sealer_get_stats() and
+ * msc_opener_get_stats() may be called from any thread while the sealer or
+ * opener lives; each number is true, though not all of the same moment.
+ */
 typedef struct {
     uint64_t payload_bytes;
     uint64_t records;
     uint64_t rekeys;
+    uint64_t wire_bytes;        /* headers and tags included */
 } MscRecordStats;
 
 /**
- * msc_sealer_seal: take payload from @iov and seal it as one record.
+ * msc_sealer_seal: take payload from @iov and seal it, as one or more records.
  *
- * Copies at most MSC_RECORD_MAX_PAYLOAD bytes into the sealer's own buffer
- * before it seals them: @iov may be guest memory that changes meanwhile.
+ * Takes at most MSC_RECORD_MAX_PAYLOAD bytes.  @iov may be guest memory that
+ * changes meanwhile: short pieces are copied into the sealer's own buffer
+ * before they are sealed; long ones (64 KiB, buffers that are neighbours count
+ * as one) become records of their own, sealed without that copy: the ciphers
+ * load each byte once.  Without encryption everything is copied.
  * Must not be called while msc_sealer_pending() still returns bytes.
  *
  * Returns: payload bytes taken (> 0 unless @iov is empty), or -1 with @errp
@@ -87,14 +95,25 @@ uint8_t *msc_opener_space(MscOpener *opener, size_t *len);
  */
 bool msc_opener_fed(MscOpener *opener, size_t len, GError **errp);
 
+/**
+ * msc_opener_fed_into: as msc_opener_fed(), but a long record (64 KiB) whose
+ * payload fits into the first piece of @iov (buffers that are neighbours count
+ * as one) is opened straight into it, which saves a copy.
+ *
+ * *@taken is the number of bytes put there, or 0: then go on as after
+ * msc_opener_fed().  If it returns false, the contents of @iov are undefined.
+ */
+bool msc_opener_fed_into(MscOpener *opener, size_t len,
+                         const struct iovec *iov, size_t niov, size_t *taken,
+                         GError **errp);
+
 MscOpenerState msc_opener_state(const MscOpener *opener);
 
 /**
  * msc_opener_read: move opened payload to @iov.
- * Returns: bytes moved; 0 in any state but DATA, or if @iov has no room.  When the
- * last payload byte is gone and a whole further record is buffered already,
- * the state may be DATA again at once; a record that fails then sets the
- * error that the next call of msc_opener_fed() or msc_opener_check() returns.
+ * Returns: bytes moved; 0 in any state but DATA, or if @iov has no room.  When
+ * the last payload byte is gone and the next header, which is there already, is
+ * malformed, the next call of msc_opener_fed() or msc_opener_check() says so.
  */
 size_t msc_opener_read(MscOpener *opener, const struct iovec *iov,
                        size_t niov);
