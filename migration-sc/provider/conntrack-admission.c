@@ -6,7 +6,8 @@
 #include <string.h>
 
 #include "conntrack-codec.h"
-#include "conntrack-netlink.h"
+#include "conntrack-collect.h"
+#include "conntrack-needs.h"
 #include "error.h"
 
 #define PROC "/proc/sys/net/netfilter/nf_conntrack_"
@@ -17,11 +18,13 @@ GBytes *msc_conntrack_summarize(const MscSelector *selector, size_t max,
                                 GError **errp)
 {
     g_autoptr(MscCt) ct = msc_ct_open(errp);
-    g_autoptr(GPtrArray) flows = ct ? msc_ct_dump(ct, selector, errp) : NULL;
+    g_autoptr(GPtrArray) flows =
+        ct ? msc_collect_flows(ct, selector, errp) : NULL;
     g_autoptr(GPtrArray) nated = g_ptr_array_new();
+    g_autoptr(MscNeeds) needs = msc_needs_new();
     GByteArray *out;
 
-    if (!flows) {
+    if (!flows || !msc_needs_of(flows, needs, errp)) {
         return NULL;
     }
     for (guint i = 0; i < flows->len; i++) {
@@ -31,7 +34,7 @@ GBytes *msc_conntrack_summarize(const MscSelector *selector, size_t max,
     }
     out = g_byte_array_new();
     msc_put_u32(out, flows->len);
-    msc_put_u8(out, 0);
+    msc_needs_encode(needs, out);
     msc_flows_encode(nated, out);
     if (out->len > max) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_REFUSED,
@@ -106,15 +109,11 @@ bool msc_conntrack_find_clashes(const MscSelector *selector,
         return false;
     }
     for (int reply = 0; reply <= 1; reply++) {
-        g_autoptr(GPtrArray) wanted = msc_flows_new();
         g_autoptr(GPtrArray) found = NULL;
         g_autofree int *results = g_new0(int, flows->len + 1);
 
-        for (guint i = 0; i < flows->len; i++) {
-            g_ptr_array_add(wanted,
-                            msc_flow_to_find(flows->pdata[i], reply));
-        }
-        if (!msc_ct_run(ct, MSC_CT_FIND, wanted, results, &found, errp)) {
+        if (!msc_ct_run(ct, reply ? MSC_CT_FIND_REPLY : MSC_CT_FIND, flows,
+                        results, &found, errp)) {
             return false;
         }
         for (guint i = 0; i < found->len; i++) {
@@ -123,7 +122,7 @@ bool msc_conntrack_find_clashes(const MscSelector *selector,
             if (!entry || !g_hash_table_add(seen, msc_flow_key(entry))) {
                 continue;
             }
-            if (msc_flow_belongs(entry, selector)) {
+            if (msc_flow_is_guests(entry, selector)) {
                 g_ptr_array_add(stale, entry);
                 found->pdata[i] = NULL;
             } else {
@@ -208,17 +207,18 @@ bool msc_conntrack_check(const MscSelector *s, GBytes *summary,
     static const char what[] = "conntrack's admission request";
     g_autoptr(GPtrArray) stale = msc_flows_new();
     g_autoptr(GPtrArray) nated = NULL;
-    guint before = reasons->len;
+    guint before;
+    g_autoptr(MscNeeds) needs = NULL;
     uint32_t flows;
-    uint8_t zero;
     MscReader r;
 
     msc_reader_init(&r, g_bytes_get_data(summary, NULL),
                     g_bytes_get_size(summary));
-    if (!msc_reader_u32(&r, &flows) || !msc_reader_u8(&r, &zero) || zero) {
-        return msc_reader_error(&r, errp, what, "bad header");
+    if (!msc_reader_u32(&r, &flows)) {
+        return msc_reader_error(&r, errp, what, "no count of flows");
     }
-    nated = msc_flows_decode(&r, errp);
+    needs = msc_needs_decode(&r, errp);
+    nated = needs ? msc_flows_decode(&r, errp) : NULL;
     if (!nated || !msc_reader_end(&r, errp, what)) {
         return false;
     }
@@ -233,6 +233,10 @@ bool msc_conntrack_check(const MscSelector *s, GBytes *summary,
         }
     }
     check_room(flows, reasons);
+    if (!msc_needs_check(needs, reasons, errp)) {
+        return false;
+    }
+    before = reasons->len;
     check_addresses(s, nated, leave_behind, reasons);
     if (!msc_conntrack_find_clashes(s, nated, stale, reasons, errp)) {
         return false;

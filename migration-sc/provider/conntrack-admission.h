@@ -1,8 +1,8 @@
 /*
  * What conntrack asks and answers before RAM moves.
  *
- *   summary: u32 flows, u8 zero, then a list of all NATed flows
- *            (conntrack-codec.h)
+ *   summary: u32 flows, what they need (conntrack-needs.h), then a list of
+ *            all NATed flows (conntrack-codec.h)
  *   answer:  u16 count, then for each address that the destination brings
  *            for the guest: u8 family (4 or 6), 4 or 16 bytes
  *

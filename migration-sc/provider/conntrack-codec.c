@@ -7,11 +7,11 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "conntrack-shape.h"
 #include "error.h"
 
 #define WHAT "conntrack payload"
 #define LABEL_BITS 128          /* NF_CT_LABELS_MAX_SIZE in the kernel */
-#define HELPER_NAME_MAX 15      /* NF_CT_HELPER_NAME_LEN less the NUL */
 
 typedef enum {
     RAW,        /* as the kernel has it: addresses, ports, in network order */
@@ -40,13 +40,15 @@ static const Field fields[] = {
     { 9, 1, RAW, ATTR_ICMP_TYPE },
     { 10, 1, RAW, ATTR_ICMP_CODE },
     { 11, 2, RAW, ATTR_ICMP_ID },
+    { 12, 2, NUMBER, ATTR_ORIG_ZONE },
     /* The reply tuple; all absent where it mirrors the original one. */
     { 13, 4, RAW, ATTR_REPL_IPV4_SRC },
     { 14, 4, RAW, ATTR_REPL_IPV4_DST },
     { 15, 16, RAW, ATTR_REPL_IPV6_SRC },
     { 16, 16, RAW, ATTR_REPL_IPV6_DST },
-    { 17, 2, RAW, ATTR_REPL_PORT_SRC },
+    { 17, 2, RAW, ATTR_REPL_PORT_SRC },     /* or the ICMP identifier */
     { 18, 2, RAW, ATTR_REPL_PORT_DST },
+    { 19, 2, NUMBER, ATTR_REPL_ZONE },
     { 24, 2, NUMBER, ATTR_ZONE },
     { 25, 4, NUMBER, ATTR_STATUS },
     { 26, 4, NUMBER, ATTR_TIMEOUT },
@@ -81,6 +83,31 @@ static const Field fields[] = {
 #define REPLY_FIRST 13
 #define REPLY_LAST 18
 
+void msc_put_name(GByteArray *out, const char *name, size_t max)
+{
+    size_t len = strnlen(name, max);
+
+    msc_put_u8(out, (uint8_t)len);
+    msc_put_bytes(out, name, len);
+}
+
+bool msc_reader_name(MscReader *r, char *out, size_t max)
+{
+    uint8_t len;
+
+    memset(out, 0, max + 1);
+    if (!msc_reader_u8(r, &len) || !len || len > max ||
+        !msc_reader_copy(r, out, len)) {
+        return false;
+    }
+    for (uint8_t i = 0; i < len; i++) {
+        if (!g_ascii_isgraph(out[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void encode_labels(const MscFlow *flow, GByteArray *out)
 {
     const struct nfct_bitmask *b = nfct_get_attr(flow, ATTR_CONNLABELS);
@@ -112,16 +139,12 @@ static void encode_field(const MscFlow *flow, const Field *f, GByteArray *out)
         encode_labels(flow, out);
         return;
     }
-    if (f->kind == NUMBER && f->len == 4 && f->attr != ATTR_STATUS &&
-        f->attr != ATTR_TIMEOUT && !nfct_get_attr_u32(flow, f->attr)) {
-        return;                 /* zero is the default of all these */
+    if (f->attr == ATTR_MARK && !nfct_get_attr_u32(flow, f->attr)) {
+        return;                 /* the default */
     }
     msc_put_u8(out, f->tag);
     if (f->kind == NAME) {
-        size_t len = strnlen(value, HELPER_NAME_MAX);
-
-        msc_put_u8(out, (uint8_t)len);
-        msc_put_bytes(out, value, len);
+        msc_put_name(out, value, MSC_CONNTRACK_HELPER_MAX);
     } else if (f->kind == RAW) {
         msc_put_bytes(out, value, f->len);
     } else if (f->len == 2) {
@@ -135,9 +158,8 @@ static void encode_field(const MscFlow *flow, const Field *f, GByteArray *out)
  * fields, in unions, and may call all members set. */
 static bool field_applies(const MscFlow *flow, const Field *f)
 {
-    uint8_t l4 = nfct_get_attr_u8(flow, ATTR_ORIG_L4PROTO);
     bool v4 = nfct_get_attr_u8(flow, ATTR_ORIG_L3PROTO) == AF_INET;
-    bool icmp = l4 == IPPROTO_ICMP || l4 == IPPROTO_ICMPV6;
+    bool icmp = msc_flow_is_icmp(flow);
 
     switch (f->attr) {
     case ATTR_ORIG_IPV4_SRC:
@@ -156,7 +178,6 @@ static bool field_applies(const MscFlow *flow, const Field *f)
         return icmp;
     case ATTR_ORIG_PORT_SRC:
     case ATTR_ORIG_PORT_DST:
-    case ATTR_REPL_PORT_SRC:
     case ATTR_REPL_PORT_DST:
         return !icmp;
     default:
@@ -164,9 +185,9 @@ static bool field_applies(const MscFlow *flow, const Field *f)
     }
 }
 
-void msc_flow_encode(const MscFlow *flow, GByteArray *out)
+static void flow_encode(const MscFlow *flow, GByteArray *out)
 {
-    bool mirror = msc_flow_reply_is_mirror(flow);
+    bool mirror = !msc_flow_is_nated(flow);
     guint at = out->len;
     guint len;
 
@@ -190,7 +211,7 @@ void msc_flows_encode(const GPtrArray *flows, GByteArray *out)
 {
     msc_put_u32(out, flows->len);
     for (guint i = 0; i < flows->len; i++) {
-        msc_flow_encode(flows->pdata[i], out);
+        flow_encode(flows->pdata[i], out);
     }
 }
 
@@ -226,17 +247,10 @@ static bool decode_labels(MscReader *r, MscFlow *flow)
 
 static bool decode_name(MscReader *r, MscFlow *flow)
 {
-    char name[HELPER_NAME_MAX + 1] = { 0 };
-    uint8_t len;
+    char name[MSC_CONNTRACK_HELPER_MAX + 1];
 
-    if (!msc_reader_u8(r, &len) || !len || len > HELPER_NAME_MAX ||
-        !msc_reader_copy(r, name, len) || strlen(name) != len) {
+    if (!msc_reader_name(r, name, MSC_CONNTRACK_HELPER_MAX)) {
         return false;
-    }
-    for (uint8_t i = 0; i < len; i++) {
-        if (!g_ascii_isgraph(name[i])) {
-            return false;
-        }
     }
     nfct_set_attr(flow, ATTR_HELPER_NAME, name);
     return true;
@@ -282,81 +296,6 @@ static bool decode_field(MscReader *r, const Field *f, MscFlow *flow)
     return true;
 }
 
-/* Are exactly the attributes there that make up a tuple? */
-static const char *check_tuple(const MscFlow *flow)
-{
-    static const enum nf_conntrack_attr v4[] = {
-        ATTR_ORIG_IPV4_SRC, ATTR_ORIG_IPV4_DST
-    };
-    static const enum nf_conntrack_attr v6[] = {
-        ATTR_ORIG_IPV6_SRC, ATTR_ORIG_IPV6_DST
-    };
-    static const enum nf_conntrack_attr r4[] = {
-        ATTR_REPL_IPV4_SRC, ATTR_REPL_IPV4_DST
-    };
-    static const enum nf_conntrack_attr r6[] = {
-        ATTR_REPL_IPV6_SRC, ATTR_REPL_IPV6_DST
-    };
-    static const enum nf_conntrack_attr ports[] = {
-        ATTR_ORIG_PORT_SRC, ATTR_ORIG_PORT_DST
-    };
-    static const enum nf_conntrack_attr icmp[] = {
-        ATTR_ICMP_TYPE, ATTR_ICMP_CODE, ATTR_ICMP_ID
-    };
-    uint8_t l3 = nfct_get_attr_u8(flow, ATTR_ORIG_L3PROTO);
-    uint8_t l4 = nfct_get_attr_u8(flow, ATTR_ORIG_L4PROTO);
-    bool is_v4 = l3 == AF_INET;
-    bool need_ports = l4 == IPPROTO_TCP || l4 == IPPROTO_UDP ||
-                      l4 == IPPROTO_SCTP || l4 == IPPROTO_UDPLITE ||
-                      l4 == IPPROTO_DCCP || l4 == IPPROTO_GRE;  /* keys */
-    bool need_icmp = l4 == IPPROTO_ICMP || l4 == IPPROTO_ICMPV6;
-    int replies;
-
-    if (!nfct_attr_is_set(flow, ATTR_ORIG_L4PROTO) ||
-        (l3 != AF_INET && l3 != AF_INET6)) {
-        return "no protocol";
-    }
-    if (!nfct_attr_is_set_array(flow, is_v4 ? v4 : v6, 2) ||
-        nfct_attr_is_set(flow, is_v4 ? v6[0] : v4[0]) ||
-        nfct_attr_is_set(flow, is_v4 ? v6[1] : v4[1])) {
-        return "addresses do not fit the protocol";
-    }
-    if (need_ports && !nfct_attr_is_set_array(flow, ports, 2)) {
-        return "no ports";
-    }
-    if (!need_ports && (nfct_attr_is_set(flow, ports[0]) ||
-                        nfct_attr_is_set(flow, ports[1]))) {
-        return "ports where the protocol has none";
-    }
-    if (!need_icmp && (nfct_attr_is_set(flow, icmp[0]) ||
-                       nfct_attr_is_set(flow, icmp[1]) ||
-                       nfct_attr_is_set(flow, icmp[2]))) {
-        return "ICMP attributes where there is no ICMP";
-    }
-    if (need_icmp && !nfct_attr_is_set_array(flow, icmp, 3)) {
-        return "no ICMP type, code and identifier";
-    }
-    replies = nfct_attr_is_set(flow, ATTR_REPL_IPV4_SRC) +
-              nfct_attr_is_set(flow, ATTR_REPL_IPV4_DST) +
-              nfct_attr_is_set(flow, ATTR_REPL_IPV6_SRC) +
-              nfct_attr_is_set(flow, ATTR_REPL_IPV6_DST) +
-              nfct_attr_is_set(flow, ATTR_REPL_PORT_SRC) +
-              nfct_attr_is_set(flow, ATTR_REPL_PORT_DST);
-    if (replies &&
-        (!nfct_attr_is_set_array(flow, is_v4 ? r4 : r6, 2) ||
-         replies != (need_ports ? 4 : 2))) {
-        return "half a reply tuple";
-    }
-    if (!nfct_attr_is_set(flow, ATTR_TIMEOUT) ||
-        !nfct_attr_is_set(flow, ATTR_STATUS)) {
-        return "no timeout or status";
-    }
-    if ((l4 == IPPROTO_TCP) != nfct_attr_is_set(flow, ATTR_TCP_STATE)) {
-        return "TCP state where there is no TCP, or none where there is";
-    }
-    return NULL;
-}
-
 static MscFlow *decode_flow(MscReader *r, GError **errp)
 {
     MscFlow *flow = nfct_new();
@@ -377,7 +316,7 @@ static MscFlow *decode_flow(MscReader *r, GError **errp)
         last = tag;
     }
     if (!wrong) {
-        wrong = check_tuple(flow);
+        wrong = msc_flow_malformed(flow);
     }
     if (wrong) {
         msc_reader_error(r, errp, WHAT, wrong);
@@ -424,16 +363,27 @@ GPtrArray *msc_flows_decode(MscReader *r, GError **errp)
     return g_steal_pointer(&flows);
 }
 
-GPtrArray *msc_payload_decode(GBytes *payload, GError **errp)
+GBytes *msc_payload_encode(const MscPayload *payload)
+{
+    GByteArray *out = g_byte_array_new();
+
+    msc_flows_encode(payload->flows, out);
+    msc_expects_encode(payload->expects, out);
+    return g_byte_array_free_to_bytes(out);
+}
+
+MscPayload *msc_payload_decode(GBytes *bytes, GError **errp)
 {
     g_autoptr(GPtrArray) flows = NULL;
+    g_autoptr(GPtrArray) expects = NULL;
     MscReader r;
 
-    msc_reader_init(&r, g_bytes_get_data(payload, NULL),
-                    g_bytes_get_size(payload));
+    msc_reader_init(&r, g_bytes_get_data(bytes, NULL),
+                    g_bytes_get_size(bytes));
     flows = msc_flows_decode(&r, errp);
-    if (!flows || !msc_reader_end(&r, errp, WHAT)) {
+    expects = flows ? msc_expects_decode(&r, errp) : NULL;
+    if (!expects || !msc_reader_end(&r, errp, WHAT)) {
         return NULL;
     }
-    return g_steal_pointer(&flows);
+    return msc_payload_of(g_steal_pointer(&flows), g_steal_pointer(&expects));
 }

@@ -62,21 +62,31 @@ static void flow_address(const MscFlow *flow, End end, MscAddress *a)
     }
 }
 
-/* In network byte order; for ICMP the identifier stands in for a port. */
-static uint16_t flow_port(const MscFlow *flow, End end)
+bool msc_flow_is_icmp(const MscFlow *flow)
 {
     uint8_t l4 = nfct_get_attr_u8(flow, ATTR_ORIG_L4PROTO);
 
-    if (l4 == IPPROTO_ICMP || l4 == IPPROTO_ICMPV6) {
-        /* One identifier for both directions: libnetfilter_conntrack keeps
-         * only the original's. */
-        return nfct_get_attr_u16(flow, ATTR_ICMP_ID);
+    return l4 == IPPROTO_ICMP || l4 == IPPROTO_ICMPV6;
+}
+
+uint16_t msc_flow_icmp_id(const MscFlow *flow, bool reply)
+{
+    return reply && nfct_attr_is_set(flow, ATTR_REPL_PORT_SRC)
+               ? nfct_get_attr_u16(flow, ATTR_REPL_PORT_SRC)
+               : nfct_get_attr_u16(flow, ATTR_ICMP_ID);
+}
+
+/* In network byte order; for ICMP the identifier stands in for a port. */
+static uint16_t flow_port(const MscFlow *flow, End end)
+{
+    if (msc_flow_is_icmp(flow)) {
+        return msc_flow_icmp_id(flow, end == REPL_SRC || end == REPL_DST);
     }
     return nfct_attr_is_set(flow, port_attr[end])
                ? nfct_get_attr_u16(flow, port_attr[end]) : 0;
 }
 
-static bool address_equal(const MscAddress *a, const MscAddress *b)
+bool msc_address_equal(const MscAddress *a, const MscAddress *b)
 {
     return a->family == b->family &&
            !memcmp(a->bytes, b->bytes, a->family == AF_INET ? 4 : 16);
@@ -85,20 +95,34 @@ static bool address_equal(const MscAddress *a, const MscAddress *b)
 bool msc_address_in(const MscAddress *address, const GArray *list)
 {
     for (guint i = 0; i < list->len; i++) {
-        if (address_equal(address, &g_array_index(list, MscAddress, i))) {
+        if (msc_address_equal(address, &g_array_index(list, MscAddress, i))) {
             return true;
         }
     }
     return false;
 }
 
+/* A zone may hold for one direction only (CTA_ZONE inside a tuple); the other
+ * then lies in zone 0 (nf_ct_zone_id() in the kernel). */
+uint16_t msc_flow_zone(const MscFlow *flow, bool reply)
+{
+    enum nf_conntrack_attr directional =
+        reply ? ATTR_REPL_ZONE : ATTR_ORIG_ZONE;
+
+    if (nfct_attr_is_set(flow, ATTR_ZONE)) {
+        return nfct_get_attr_u16(flow, ATTR_ZONE);
+    }
+    return nfct_attr_is_set(flow, directional)
+               ? nfct_get_attr_u16(flow, directional) : 0;
+}
+
 bool msc_flow_belongs(const MscFlow *flow, const MscSelector *s)
 {
     MscAddress originator, responder;
-    uint16_t zone = nfct_attr_is_set(flow, ATTR_ZONE)
-                        ? nfct_get_attr_u16(flow, ATTR_ZONE) : 0;
 
-    if (s->has_zone && zone != s->zone) {
+    /* The kernel's filter knows zones without their direction as well. */
+    if (s->has_zone && msc_flow_zone(flow, false) != s->zone &&
+        msc_flow_zone(flow, true) != s->zone) {
         return false;
     }
     if (s->has_mark &&
@@ -114,33 +138,45 @@ bool msc_flow_belongs(const MscFlow *flow, const MscSelector *s)
            msc_address_in(&responder, s->addresses);
 }
 
+bool msc_flow_is_guests(const MscFlow *flow, const MscSelector *s)
+{
+    MscSelector without = *s;
+
+    without.has_mark = s->has_mark && !s->addresses->len;
+    return msc_flow_belongs(flow, &without);
+}
+
 static bool ends_equal(const MscFlow *flow, End a, End b)
 {
     MscAddress x, y;
 
     flow_address(flow, a, &x);
     flow_address(flow, b, &y);
-    return address_equal(&x, &y) && flow_port(flow, a) == flow_port(flow, b);
+    return msc_address_equal(&x, &y) &&
+           flow_port(flow, a) == flow_port(flow, b);
 }
 
-static bool is_snat(const MscFlow *flow)
+bool msc_flow_is_snat(const MscFlow *flow)
 {
     return !ends_equal(flow, ORIG_SRC, REPL_DST);
 }
 
-static bool is_dnat(const MscFlow *flow)
+bool msc_flow_is_dnat(const MscFlow *flow)
 {
-    return !ends_equal(flow, ORIG_DST, REPL_SRC);
-}
+    MscAddress asked, answered;
 
-bool msc_flow_reply_is_mirror(const MscFlow *flow)
-{
-    return !is_snat(flow) && !is_dnat(flow);
+    if (!msc_flow_is_icmp(flow)) {
+        return !ends_equal(flow, ORIG_DST, REPL_SRC);
+    }
+    /* Both directions share one identifier; a changed one counts as SNAT. */
+    flow_address(flow, ORIG_DST, &asked);
+    flow_address(flow, REPL_SRC, &answered);
+    return !msc_address_equal(&asked, &answered);
 }
 
 bool msc_flow_is_nated(const MscFlow *flow)
 {
-    return !msc_flow_reply_is_mirror(flow);
+    return msc_flow_is_snat(flow) || msc_flow_is_dnat(flow);
 }
 
 bool msc_flow_nat_address(const MscFlow *flow, const MscSelector *s,
@@ -154,14 +190,28 @@ bool msc_flow_nat_address(const MscFlow *flow, const MscSelector *s,
      * not which end; SNAT is then taken for the guest's own. */
     guest_began = s->addresses->len
                       ? msc_address_in(&originator, s->addresses)
-                      : is_snat(flow);
-    if (guest_began && is_snat(flow)) {
+                      : msc_flow_is_snat(flow);
+    if (guest_began && msc_flow_is_snat(flow)) {
         flow_address(flow, REPL_DST, address);
         return true;
     }
-    if (!guest_began && is_dnat(flow)) {
+    if (!guest_began && msc_flow_is_dnat(flow)) {
         flow_address(flow, ORIG_DST, address);
         return true;
+    }
+    return false;
+}
+
+bool msc_flow_has_labels(const MscFlow *flow)
+{
+    const struct nfct_bitmask *b = nfct_attr_is_set(flow, ATTR_CONNLABELS) > 0
+                                       ? nfct_get_attr(flow, ATTR_CONNLABELS)
+                                       : NULL;
+
+    for (unsigned bit = 0; b && bit <= nfct_bitmask_maxbit(b); bit++) {
+        if (nfct_bitmask_test_bit(b, bit)) {
+            return true;
+        }
     }
     return false;
 }
@@ -170,6 +220,11 @@ void msc_flow_mirror_reply(MscFlow *flow)
 {
     /* Ports, identifiers, and the answering ICMP type as well. */
     nfct_setobjopt(flow, NFCT_SOPT_SETUP_REPLY);
+    if (msc_flow_is_icmp(flow)) {
+        nfct_set_attr_u16(flow, ATTR_REPL_PORT_SRC,
+                          nfct_get_attr_u16(flow, ATTR_ICMP_ID));
+        return;
+    }
     /* The library knows the ports of some protocols only. */
     for (int i = 0; i < 2; i++) {
         if (nfct_attr_is_set(flow, port_attr[i])) {
@@ -201,6 +256,7 @@ char *msc_flow_describe(const MscFlow *flow)
         { IPPROTO_TCP, "tcp" },         { IPPROTO_UDP, "udp" },
         { IPPROTO_ICMP, "icmp" },       { IPPROTO_ICMPV6, "icmpv6" },
         { IPPROTO_SCTP, "sctp" },       { IPPROTO_UDPLITE, "udplite" },
+        { IPPROTO_DCCP, "dccp" },       { IPPROTO_GRE, "gre" },
     };
     uint8_t l4 = nfct_get_attr_u8(flow, ATTR_ORIG_L4PROTO);
     GString *out = g_string_new(NULL);
@@ -227,150 +283,75 @@ char *msc_flow_describe(const MscFlow *flow)
     return g_string_free(out, FALSE);
 }
 
+typedef struct {
+    uint8_t family, l4;
+    uint8_t src[16], dst[16];
+    uint16_t src_port, dst_port;    /* or the ICMP identifier, twice */
+    uint16_t zone;
+    uint8_t icmp_type, icmp_code;
+} Key;
+
+static GBytes *key_bytes(const Key *k)
+{
+    return g_bytes_new(k, sizeof(*k));
+}
+
+/* One byte after the other: nothing in it that nobody set. */
+G_STATIC_ASSERT(sizeof(Key) == 2 + 2 * 16 + 3 * 2 + 2);
+
 GBytes *msc_flow_key(const MscFlow *flow)
 {
-    uint8_t key[2 + 2 * 16 + 2 * 2 + 2 + 2] = { 0 };
     MscAddress src, dst;
-    uint16_t words[4];
+    Key key = { 0 };
 
     flow_address(flow, ORIG_SRC, &src);
     flow_address(flow, ORIG_DST, &dst);
-    key[0] = src.family;
-    key[1] = nfct_get_attr_u8(flow, ATTR_ORIG_L4PROTO);
-    memcpy(key + 2, src.bytes, 16);
-    memcpy(key + 18, dst.bytes, 16);
-    words[0] = flow_port(flow, ORIG_SRC);
-    words[1] = flow_port(flow, ORIG_DST);
-    words[2] = nfct_attr_is_set(flow, ATTR_ZONE)
-                   ? nfct_get_attr_u16(flow, ATTR_ZONE) : 0;
-    words[3] = (uint16_t)(nfct_get_attr_u8(flow, ATTR_ICMP_TYPE) << 8 |
-                          nfct_get_attr_u8(flow, ATTR_ICMP_CODE));
-    memcpy(key + 34, words, sizeof(words));
-    return g_bytes_new(key, sizeof(key));
+    key.family = src.family;
+    key.l4 = nfct_get_attr_u8(flow, ATTR_ORIG_L4PROTO);
+    memcpy(key.src, src.bytes, sizeof(key.src));
+    memcpy(key.dst, dst.bytes, sizeof(key.dst));
+    key.src_port = flow_port(flow, ORIG_SRC);
+    key.dst_port = flow_port(flow, ORIG_DST);
+    key.zone = msc_flow_zone(flow, false);
+    if (msc_flow_is_icmp(flow)) {
+        key.icmp_type = nfct_get_attr_u8(flow, ATTR_ICMP_TYPE);
+        key.icmp_code = nfct_get_attr_u8(flow, ATTR_ICMP_CODE);
+    }
+    return key_bytes(&key);
 }
 
-static void copy_address(MscFlow *to, End to_end, const MscFlow *from,
-                         End from_end)
+bool msc_flow_is_child(const MscFlow *flow)
 {
-    if (family(from) == AF_INET) {
-        nfct_set_attr_u32(to, v4_attr[to_end],
-                          nfct_get_attr_u32(from, v4_attr[from_end]));
+    return nfct_attr_is_set(flow, ATTR_MASTER_L4PROTO);
+}
+
+GBytes *msc_flow_master_key(const MscFlow *flow)
+{
+    Key key = { 0 };
+
+    key.family = nfct_get_attr_u8(flow, ATTR_MASTER_L3PROTO);
+    key.l4 = nfct_get_attr_u8(flow, ATTR_MASTER_L4PROTO);
+    if (key.family == AF_INET) {
+        memcpy(key.src, nfct_get_attr(flow, ATTR_MASTER_IPV4_SRC), 4);
+        memcpy(key.dst, nfct_get_attr(flow, ATTR_MASTER_IPV4_DST), 4);
     } else {
-        nfct_set_attr(to, v6_attr[to_end],
-                      nfct_get_attr(from, v6_attr[from_end]));
+        memcpy(key.src, nfct_get_attr(flow, ATTR_MASTER_IPV6_SRC), 16);
+        memcpy(key.dst, nfct_get_attr(flow, ATTR_MASTER_IPV6_DST), 16);
     }
+    key.src_port = nfct_get_attr_u16(flow, ATTR_MASTER_PORT_SRC);
+    key.dst_port = nfct_get_attr_u16(flow, ATTR_MASTER_PORT_DST);
+    /* The kernel looks for the master in the child's zone. */
+    key.zone = msc_flow_zone(flow, false);
+    return key_bytes(&key);
 }
 
-static void copy_port(MscFlow *to, End to_end, const MscFlow *from,
-                      End from_end)
+void msc_flow_orphan(MscFlow *flow)
 {
-    if (nfct_attr_is_set(from, port_attr[from_end])) {
-        nfct_set_attr_u16(to, port_attr[to_end],
-                          nfct_get_attr_u16(from, port_attr[from_end]));
+    for (int attr = ATTR_MASTER_IPV4_SRC; attr <= ATTR_MASTER_L4PROTO;
+         attr++) {
+        nfct_attr_unset(flow, (enum nf_conntrack_attr)attr);
     }
-}
-
-MscFlow *msc_flow_to_find(const MscFlow *flow, bool reply)
-{
-    MscFlow *copy = nfct_new();
-
-    /* ICMP has no ports to translate: one tuple stands for both. */
-    if (reply && !nfct_attr_is_set(flow, ATTR_ICMP_TYPE)) {
-        /* The kernel finds an entry by either tuple, whichever it is called
-         * in the request. */
-        nfct_set_attr_u8(copy, ATTR_ORIG_L3PROTO, family(flow));
-        nfct_set_attr_u8(copy, ATTR_ORIG_L4PROTO,
-                         nfct_get_attr_u8(flow, ATTR_ORIG_L4PROTO));
-        copy_address(copy, ORIG_SRC, flow, REPL_SRC);
-        copy_address(copy, ORIG_DST, flow, REPL_DST);
-        copy_port(copy, ORIG_SRC, flow, REPL_SRC);
-        copy_port(copy, ORIG_DST, flow, REPL_DST);
-    } else {
-        nfct_copy(copy, flow, NFCT_CP_ORIG);
-    }
-    if (nfct_attr_is_set(flow, ATTR_ZONE)) {
-        nfct_set_attr_u16(copy, ATTR_ZONE, nfct_get_attr_u16(flow, ATTR_ZONE));
-    }
-    return copy;
-}
-
-/* Turns a finished reply tuple back into the request that makes it. */
-static void undo_nat(MscFlow *copy, const MscFlow *flow)
-{
-    bool v4 = family(flow) == AF_INET;
-
-    if (is_snat(flow)) {
-        if (v4) {
-            nfct_set_attr_u32(copy, ATTR_SNAT_IPV4,
-                              nfct_get_attr_u32(flow, ATTR_REPL_IPV4_DST));
-        } else {
-            nfct_set_attr(copy, ATTR_SNAT_IPV6,
-                          nfct_get_attr(flow, ATTR_REPL_IPV6_DST));
-        }
-        if (nfct_attr_is_set(flow, ATTR_REPL_PORT_DST)) {
-            nfct_set_attr_u16(copy, ATTR_SNAT_PORT,
-                              nfct_get_attr_u16(flow, ATTR_REPL_PORT_DST));
-        }
-    }
-    if (is_dnat(flow)) {
-        if (v4) {
-            nfct_set_attr_u32(copy, ATTR_DNAT_IPV4,
-                              nfct_get_attr_u32(flow, ATTR_REPL_IPV4_SRC));
-        } else {
-            nfct_set_attr(copy, ATTR_DNAT_IPV6,
-                          nfct_get_attr(flow, ATTR_REPL_IPV6_SRC));
-        }
-        if (nfct_attr_is_set(flow, ATTR_REPL_PORT_SRC)) {
-            nfct_set_attr_u16(copy, ATTR_DNAT_PORT,
-                              nfct_get_attr_u16(flow, ATTR_REPL_PORT_SRC));
-        }
-    }
-    msc_flow_mirror_reply(copy);
-}
-
-static void make_tcp_lenient(MscFlow *copy)
-{
-    static const enum nf_conntrack_attr flags[] = { ATTR_TCP_FLAGS_ORIG,
-                                                    ATTR_TCP_FLAGS_REPL };
-    static const enum nf_conntrack_attr masks[] = { ATTR_TCP_MASK_ORIG,
-                                                    ATTR_TCP_MASK_REPL };
-
-    for (size_t i = 0; i < G_N_ELEMENTS(flags); i++) {
-        nfct_set_attr_u8(copy, flags[i],
-                         nfct_get_attr_u8(copy, flags[i]) |
-                             IP_CT_TCP_FLAG_BE_LIBERAL);
-        nfct_set_attr_u8(copy, masks[i], UINT8_MAX);
-    }
-}
-
-MscFlow *msc_flow_to_create(const MscFlow *flow, uint64_t transit_us,
-                            bool lenient)
-{
-    /* What ctnetlink lets a creator say (ctnetlink_change_status()): the
-     * kernel sets the NAT and EXPECTED bits by itself. */
-    const uint32_t settable = IPS_SEEN_REPLY | IPS_ASSURED;
-    uint64_t gone = transit_us / G_USEC_PER_SEC;
-    uint32_t timeout = nfct_get_attr_u32(flow, ATTR_TIMEOUT);
-    MscFlow *copy;
-
-    if (timeout <= gone) {
-        return NULL;
-    }
-    copy = nfct_clone(flow);
-    nfct_set_attr_u32(copy, ATTR_TIMEOUT, timeout - (uint32_t)gone);
-    nfct_set_attr_u32(copy, ATTR_STATUS,
-                      (nfct_get_attr_u32(flow, ATTR_STATUS) & settable) |
-                          IPS_CONFIRMED);
-    if (msc_flow_is_nated(flow)) {
-        undo_nat(copy, flow);
-    }
-    if (nfct_get_attr_u8(flow, ATTR_ORIG_L4PROTO) == IPPROTO_TCP) {
-        if (lenient) {
-            make_tcp_lenient(copy);
-        } else {
-            nfct_set_attr_u8(copy, ATTR_TCP_MASK_ORIG, UINT8_MAX);
-            nfct_set_attr_u8(copy, ATTR_TCP_MASK_REPL, UINT8_MAX);
-        }
-    }
-    return copy;
+    nfct_set_attr_u32(flow, ATTR_STATUS,
+                      nfct_get_attr_u32(flow, ATTR_STATUS) &
+                          ~(uint32_t)IPS_EXPECTED);
 }

@@ -1,6 +1,10 @@
 /*
  * One flow, as libnetfilter_conntrack holds it, and what we ask of it.
  *
+ * The library has no attribute for the ICMP identifier of the reply tuple.
+ * A flow of ours keeps it in ATTR_REPL_PORT_SRC, which is the same place in
+ * the tuple; absent, it is the original's.
+ *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #ifndef MSC_PROVIDER_CONNTRACK_FLOW_H
@@ -19,32 +23,44 @@ GPtrArray *msc_flows_new(void);
  * mark? */
 bool msc_flow_belongs(const MscFlow *flow, const MscSelector *s);
 
+/* The same for an entry that is in the way.  Where addresses say whose it is,
+ * the mark is not looked at: firewall rules give it, and may not have seen
+ * the guest yet. */
+bool msc_flow_is_guests(const MscFlow *flow, const MscSelector *s);
+
+bool msc_flow_is_icmp(const MscFlow *flow);
+/* In network byte order. */
+uint16_t msc_flow_icmp_id(const MscFlow *flow, bool reply);
+/* The zone in which the kernel keeps one of the tuples. */
+uint16_t msc_flow_zone(const MscFlow *flow, bool reply);
+
+bool msc_flow_is_snat(const MscFlow *flow);
+bool msc_flow_is_dnat(const MscFlow *flow);
+/* Either; else the reply tuple is just the original one turned round. */
 bool msc_flow_is_nated(const MscFlow *flow);
 /* The address that NAT lends to the guest and that must be on its host;
  * false if there is none (no NAT, or NAT of the far end only). */
 bool msc_flow_nat_address(const MscFlow *flow, const MscSelector *s,
                           MscAddress *address);
+bool msc_address_equal(const MscAddress *a, const MscAddress *b);
 bool msc_address_in(const MscAddress *address, const GArray *list);
 
-/* Is the reply tuple just the original one turned round? */
-bool msc_flow_reply_is_mirror(const MscFlow *flow);
+/* Is any connlabel set? */
+bool msc_flow_has_labels(const MscFlow *flow);
+
 /* Fills the reply tuple from the original one. */
 void msc_flow_mirror_reply(MscFlow *flow);
 
 /* "tcp 10.0.0.1:22 -> 10.0.0.2:40000", with NAT if any. */
 char *msc_flow_describe(const MscFlow *flow);
-/* A key for hash tables: original tuple and zone. */
+/* Keys for hash tables: original tuple and its zone; the same of the flow
+ * that announced this one, which must be a child. */
 GBytes *msc_flow_key(const MscFlow *flow);
+GBytes *msc_flow_master_key(const MscFlow *flow);
 
-/*
- * A copy to be created in the kernel: NAT is asked for by range, not by a
- * finished reply tuple, or the kernel would not translate; TCP is lenient
- * until traffic was seen (@lenient).  NULL if less than a second is left of
- * its time after @transit_us.
- */
-MscFlow *msc_flow_to_create(const MscFlow *flow, uint64_t transit_us,
-                            bool lenient);
-/* A copy with nothing but tuple (@reply: the reply one) and zone. */
-MscFlow *msc_flow_to_find(const MscFlow *flow, bool reply);
+/* Did another flow announce this one (an FTP data connection)? */
+bool msc_flow_is_child(const MscFlow *flow);
+/* From now on a flow of its own. */
+void msc_flow_orphan(MscFlow *flow);
 
 #endif

@@ -11,12 +11,16 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
+#include "conntrack-request.h"
 #include "error.h"
 
 /* Larger batches were no faster when measured. */
 #define BATCH 64
-/* One request: tuples, protocol, NAT, labels, helper, master. */
-#define REQUEST_MAX 1024
+/* The kernel's answers are at most 32 KiB. */
+#define ANSWER_MAX (64 * 1024)
+/* Inside CTA_FILTER_*_FLAGS; the kernel keeps the list to itself
+ * (nf_internals.h). */
+#define FILTER_IP_SRC 1u
 #define TIMEOUT_S 5
 #define SOCKET_BUFFER (4 * 1024 * 1024)
 
@@ -63,13 +67,14 @@ void msc_ct_close(MscCt *ct)
     }
 }
 
-static struct nlmsghdr *put_header(void *buf, uint16_t type, uint16_t flags,
+static struct nlmsghdr *put_header(void *buf, uint16_t subsystem,
+                                   uint16_t type, uint16_t flags,
                                    uint32_t seq, uint8_t family)
 {
     struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
     struct nfgenmsg *nfg;
 
-    nlh->nlmsg_type = (uint16_t)(NFNL_SUBSYS_CTNETLINK << 8 | type);
+    nlh->nlmsg_type = (uint16_t)(subsystem << 8 | type);
     nlh->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | flags);
     nlh->nlmsg_seq = seq;
     nfg = mnl_nlmsg_put_extra_header(nlh, sizeof(*nfg));
@@ -79,115 +84,254 @@ static struct nlmsghdr *put_header(void *buf, uint16_t type, uint16_t flags,
     return nlh;
 }
 
+/* The library keeps the reply's ICMP identifier to itself. */
+static void take_icmp_reply(const struct nlmsghdr *nlh, MscFlow *flow)
+{
+    const struct nlattr *tuple, *part, *field;
+
+    mnl_attr_for_each(tuple, nlh, sizeof(struct nfgenmsg)) {
+        if (mnl_attr_get_type(tuple) != CTA_TUPLE_REPLY) {
+            continue;
+        }
+        mnl_attr_for_each_nested(part, tuple) {
+            if (mnl_attr_get_type(part) != CTA_TUPLE_PROTO) {
+                continue;
+            }
+            mnl_attr_for_each_nested(field, part) {
+                uint16_t type = mnl_attr_get_type(field);
+
+                if (type == CTA_PROTO_ICMP_ID || type == CTA_PROTO_ICMPV6_ID) {
+                    nfct_set_attr_u16(flow, ATTR_REPL_PORT_SRC,
+                                      mnl_attr_get_u16(field));
+                }
+            }
+        }
+    }
+}
+
+static MscFlow *flow_parse(const struct nlmsghdr *nlh)
+{
+    MscFlow *flow = nfct_new();
+
+    if (nfct_nlmsg_parse(nlh, flow) < 0) {
+        nfct_destroy(flow);
+        return NULL;
+    }
+    if (msc_flow_is_icmp(flow)) {
+        take_icmp_reply(nlh, flow);
+    }
+    return flow;
+}
+
+/* Sends a request for a dump and gives every message to @take. */
+static bool dump(MscCt *ct, const struct nlmsghdr *request, mnl_cb_t take,
+                 void *opaque, GError **errp)
+{
+    g_autofree char *buf = g_malloc(ANSWER_MAX);
+    ssize_t n;
+
+    if (mnl_socket_sendto(ct->nl, request, request->nlmsg_len) < 0) {
+        return kernel_error(errp, "cannot ask for the table");
+    }
+    do {
+        n = mnl_socket_recvfrom(ct->nl, buf, ANSWER_MAX);
+        if (n > 0) {
+            n = mnl_cb_run(buf, (size_t)n, ct->seq,
+                           mnl_socket_get_portid(ct->nl), take, opaque);
+        }
+    } while (n > MNL_CB_STOP);
+    return n >= 0 || kernel_error(errp, "reading the table");
+}
+
 typedef struct {
-    const MscSelector *selector;
-    GPtrArray *flows;
-    GHashTable *seen;
+    MscCtTake *take;
+    void *opaque;
 } Dump;
 
-static int dump_one(const struct nlmsghdr *nlh, void *opaque)
+static int dump_flow(const struct nlmsghdr *nlh, void *opaque)
 {
-    Dump *dump = opaque;
-    MscFlow *flow = nfct_new();
-    GBytes *key;
+    Dump *d = opaque;
+    MscFlow *flow = flow_parse(nlh);
 
-    if (nfct_nlmsg_parse(nlh, flow) < 0 ||
-        !msc_flow_belongs(flow, dump->selector)) {
-        nfct_destroy(flow);
+    return !flow || d->take(flow, d->opaque) ? MNL_CB_OK : MNL_CB_STOP;
+}
+
+static void put_address(struct nlmsghdr *nlh, const MscAddress *a, bool reply)
+{
+    bool v4 = a->family == AF_INET;
+    struct nlattr *tuple =
+        mnl_attr_nest_start(nlh, reply ? CTA_TUPLE_REPLY : CTA_TUPLE_ORIG);
+    struct nlattr *nest = mnl_attr_nest_start(nlh, CTA_TUPLE_IP);
+
+    mnl_attr_put(nlh, v4 ? CTA_IP_V4_SRC : CTA_IP_V6_SRC, v4 ? 4 : 16,
+                 a->bytes);
+    mnl_attr_nest_end(nlh, nest);
+    mnl_attr_nest_end(nlh, tuple);
+    nest = mnl_attr_nest_start(nlh, CTA_FILTER);
+    mnl_attr_put_u32(nlh, reply ? CTA_FILTER_REPLY_FLAGS
+                                : CTA_FILTER_ORIG_FLAGS, FILTER_IP_SRC);
+    mnl_attr_nest_end(nlh, nest);
+}
+
+bool msc_ct_query(MscCt *ct, const MscCtQuery *q, MscCtTake *take,
+                  void *opaque, GError **errp)
+{
+    char buf[MSC_REQUEST_MAX] __attribute__((aligned(NLMSG_ALIGNTO))) = { 0 };
+    struct nlmsghdr *nlh = put_header(buf, NFNL_SUBSYS_CTNETLINK,
+                                      IPCTNL_MSG_CT_GET, NLM_F_DUMP,
+                                      ++ct->seq, q->family);
+    Dump d = { take, opaque };
+
+    if (q->has_mark) {
+        mnl_attr_put_u32(nlh, CTA_MARK, htonl(q->mark));
+        mnl_attr_put_u32(nlh, CTA_MARK_MASK, htonl(q->mark_mask));
+    }
+    if (q->has_zone) {
+        mnl_attr_put_u16(nlh, CTA_ZONE, htons(q->zone));
+    }
+    if (q->originator) {
+        put_address(nlh, q->originator, false);
+    } else if (q->responder) {
+        put_address(nlh, q->responder, true);
+    }
+    return dump(ct, nlh, dump_flow, &d, errp);
+}
+
+typedef struct {
+    const MscFlow *master;
+    GPtrArray *expects;
+} ExpectDump;
+
+static int dump_expect(const struct nlmsghdr *nlh, void *opaque)
+{
+    ExpectDump *d = opaque;
+    MscExpect *expect = msc_expect_parse(nlh, msc_flow_zone(d->master, false));
+    g_autoptr(GBytes) mine = NULL;
+    g_autoptr(GBytes) master = NULL;
+
+    if (!expect) {
         return MNL_CB_OK;
     }
-    /* A table that is resized during the dump shows entries twice. */
-    key = msc_flow_key(flow);
-    if (g_hash_table_add(dump->seen, key)) {
-        g_ptr_array_add(dump->flows, flow);
+    /* A kernel that ignores the question shows everybody's. */
+    mine = msc_flow_key(d->master);
+    master = msc_expect_master_key(expect);
+    if (g_bytes_equal(mine, master)) {
+        g_ptr_array_add(d->expects, expect);
     } else {
-        nfct_destroy(flow);
+        nfexp_destroy(expect);
     }
     return MNL_CB_OK;
 }
 
-GPtrArray *msc_ct_dump(MscCt *ct, const MscSelector *s, GError **errp)
+bool msc_ct_expects_of(MscCt *ct, const MscFlow *master, GPtrArray *expects,
+                       GError **errp)
 {
-    size_t size = 64 * 1024;
-    g_autofree char *buf = g_malloc(size);
-    g_autoptr(GHashTable) seen = g_hash_table_new_full(
-        g_bytes_hash, g_bytes_equal, (GDestroyNotify)g_bytes_unref, NULL);
-    g_autoptr(GPtrArray) flows = msc_flows_new();
-    Dump dump = { s, flows, seen };
-    struct nlmsghdr *nlh;
-    ssize_t n;
+    char buf[MSC_REQUEST_MAX] __attribute__((aligned(NLMSG_ALIGNTO))) = { 0 };
+    /* Without ACK there is no answer where a flow has no helper. */
+    struct nlmsghdr *nlh =
+        put_header(buf, NFNL_SUBSYS_CTNETLINK_EXP, IPCTNL_MSG_EXP_GET,
+                   NLM_F_DUMP | NLM_F_ACK, ++ct->seq,
+                   nfct_get_attr_u8(master, ATTR_ORIG_L3PROTO));
+    ExpectDump d = { master, expects };
+    g_autoptr(GError) err = NULL;
 
-    nlh = put_header(buf, IPCTNL_MSG_CT_GET, NLM_F_DUMP, ++ct->seq, AF_UNSPEC);
-    if (s->has_mark) {
-        mnl_attr_put_u32(nlh, CTA_MARK, htonl(s->mark));
-        mnl_attr_put_u32(nlh, CTA_MARK_MASK, htonl(s->mark_mask));
+    if (!msc_put_master(nlh, master)) {
+        return kernel_error(errp, "cannot put a flow into a message");
     }
-    if (s->has_zone) {
-        mnl_attr_put_u16(nlh, CTA_ZONE, htons(s->zone));
+    if (!dump(ct, nlh, dump_expect, &d, &err) && errno != ENOENT) {
+        g_propagate_error(errp, g_steal_pointer(&err));
+        return false;
     }
-    if (mnl_socket_sendto(ct->nl, nlh, nlh->nlmsg_len) < 0) {
-        kernel_error(errp, "cannot ask for the table");
-        return NULL;
-    }
-    do {
-        n = mnl_socket_recvfrom(ct->nl, buf, size);
-        if (n > 0) {
-            n = mnl_cb_run(buf, (size_t)n, ct->seq,
-                           mnl_socket_get_portid(ct->nl), dump_one, &dump);
-        }
-    } while (n > MNL_CB_STOP);
-    if (n < 0) {
-        kernel_error(errp, "reading the table");
-        return NULL;
-    }
-    return g_steal_pointer(&flows);
+    return true;                /* ENOENT: it has just ended */
 }
 
+static bool put_flow(struct nlmsghdr *nlh, gconstpointer item)
+{
+    return msc_put_flow(nlh, item);
+}
+
+static bool put_strict(struct nlmsghdr *nlh, gconstpointer item)
+{
+    return msc_put_strict(nlh, item);
+}
+
+static bool put_entry(struct nlmsghdr *nlh, gconstpointer item)
+{
+    return msc_put_entry(nlh, item);
+}
+
+static bool put_original(struct nlmsghdr *nlh, gconstpointer item)
+{
+    return msc_put_tuple(nlh, item, false);
+}
+
+static bool put_reply(struct nlmsghdr *nlh, gconstpointer item)
+{
+    return msc_put_tuple(nlh, item, true);
+}
+
+static bool put_expect(struct nlmsghdr *nlh, gconstpointer item)
+{
+    return msc_put_expect(nlh, item);
+}
+
+static bool put_expect_tuple(struct nlmsghdr *nlh, gconstpointer item)
+{
+    return msc_put_expect_tuple(nlh, item);
+}
+
+/* A request without a tuple would mean all entries: these put one, or fail. */
 static const struct {
+    bool expect, find;
     uint16_t type, flags;
+    bool (*put)(struct nlmsghdr *nlh, gconstpointer item);
 } verbs[] = {
-    [MSC_CT_CREATE] = { IPCTNL_MSG_CT_NEW,
-                        NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK },
-    [MSC_CT_UPDATE] = { IPCTNL_MSG_CT_NEW, NLM_F_ACK },
-    [MSC_CT_DELETE] = { IPCTNL_MSG_CT_DELETE, NLM_F_ACK },
-    [MSC_CT_FIND] = { IPCTNL_MSG_CT_GET, NLM_F_ACK },
+    [MSC_CT_CREATE] = { false, false, IPCTNL_MSG_CT_NEW,
+                        NLM_F_CREATE | NLM_F_EXCL, put_flow },
+    [MSC_CT_STRICT] = { false, false, IPCTNL_MSG_CT_NEW, 0, put_strict },
+    [MSC_CT_DELETE] = { false, false, IPCTNL_MSG_CT_DELETE, 0, put_entry },
+    [MSC_CT_FIND] = { false, true, IPCTNL_MSG_CT_GET, 0, put_original },
+    [MSC_CT_FIND_REPLY] = { false, true, IPCTNL_MSG_CT_GET, 0, put_reply },
+    [MSC_CT_EXPECT_CREATE] = { true, false, IPCTNL_MSG_EXP_NEW,
+                               NLM_F_CREATE | NLM_F_EXCL, put_expect },
+    [MSC_CT_EXPECT_TIMEOUT] = { true, false, IPCTNL_MSG_EXP_NEW, 0,
+                                put_expect },
+    [MSC_CT_EXPECT_FIND] = { true, true, IPCTNL_MSG_EXP_GET, 0,
+                             put_expect_tuple },
+    [MSC_CT_EXPECT_DELETE] = { true, false, IPCTNL_MSG_EXP_DELETE, 0,
+                               put_expect_tuple },
 };
 
 typedef struct {
+    MscCtVerb verb;
+    gpointer *items;
     uint32_t first;             /* sequence number of the batch's first */
     guint count, left;
     int *results;
-    MscFlow **found;
+    gpointer *found;            /* or NULL */
 } Batch;
 
-/* A request's tuple must be there: a delete without one empties the table. */
-static bool has_tuple(const MscFlow *flow)
+static bool send_batch(MscCt *ct, const Batch *b, GError **errp)
 {
-    return nfct_attr_is_set(flow, ATTR_ORIG_L3PROTO) ||
-           nfct_attr_is_set(flow, ATTR_REPL_L3PROTO);
-}
-
-static bool send_batch(MscCt *ct, MscCtVerb verb, const GPtrArray *flows,
-                       guint from, guint count, GError **errp)
-{
-    g_autofree char *buf = g_malloc0(BATCH * REQUEST_MAX);
+    g_autofree char *buf = g_malloc0(BATCH * MSC_REQUEST_MAX);
+    bool expect = verbs[b->verb].expect;
     size_t used = 0;
 
-    for (guint i = 0; i < count; i++) {
-        const MscFlow *flow = flows->pdata[from + i];
-        uint8_t family = nfct_attr_is_set(flow, ATTR_ORIG_L3PROTO)
-                             ? nfct_get_attr_u8(flow, ATTR_ORIG_L3PROTO)
-                             : nfct_get_attr_u8(flow, ATTR_REPL_L3PROTO);
+    for (guint i = 0; i < b->count; i++) {
+        uint8_t family =
+            expect ? msc_expect_family(b->items[i])
+                   : nfct_get_attr_u8(b->items[i], ATTR_ORIG_L3PROTO);
         struct nlmsghdr *nlh =
-            put_header(buf + used, verbs[verb].type, verbs[verb].flags,
-                       ++ct->seq, family);
+            put_header(buf + used, expect ? NFNL_SUBSYS_CTNETLINK_EXP
+                                          : NFNL_SUBSYS_CTNETLINK,
+                       verbs[b->verb].type,
+                       NLM_F_ACK | verbs[b->verb].flags, ++ct->seq, family);
 
-        g_assert(has_tuple(flow));
-        if (nfct_nlmsg_build(nlh, flow) < 0) {
+        if (!verbs[b->verb].put(nlh, b->items[i])) {
             return kernel_error(errp, "cannot put a flow into a message");
         }
         used += MNL_ALIGN(nlh->nlmsg_len);
-        g_assert(nlh->nlmsg_len <= REQUEST_MAX);
+        g_assert(nlh->nlmsg_len <= MSC_REQUEST_MAX);
     }
     if (mnl_socket_sendto(ct->nl, buf, used) < 0) {
         return kernel_error(errp, "cannot send requests");
@@ -195,41 +339,38 @@ static bool send_batch(MscCt *ct, MscCtVerb verb, const GPtrArray *flows,
     return true;
 }
 
-/* Takes one answer; false if it is none of this batch's. */
-static bool take_answer(Batch *batch, const struct nlmsghdr *nlh)
+/* Takes one answer; what is none of this batch's is a late one. */
+static void take_answer(Batch *b, const struct nlmsghdr *nlh)
 {
-    uint32_t i = nlh->nlmsg_seq - batch->first;
+    uint32_t i = nlh->nlmsg_seq - b->first;
 
-    if (i >= batch->count) {
-        return false;
+    if (i >= b->count) {
+        return;
     }
     if (nlh->nlmsg_type == NLMSG_ERROR) {
         const struct nlmsgerr *e = mnl_nlmsg_get_payload(nlh);
 
-        batch->results[i] = -e->error;
-        batch->left--;
-    } else if (batch->found && !batch->found[i]) {
-        batch->found[i] = nfct_new();
-        if (nfct_nlmsg_parse(nlh, batch->found[i]) < 0) {
-            g_clear_pointer(&batch->found[i], nfct_destroy);
-        }
+        b->results[i] = -e->error;
+        b->left--;
+    } else if (b->found && !b->found[i]) {
+        b->found[i] = verbs[b->verb].expect
+                          ? (gpointer)msc_expect_parse(
+                                nlh, msc_expect_zone(b->items[i]))
+                          : (gpointer)flow_parse(nlh);
     }
-    return true;
 }
 
-static bool run_batch(MscCt *ct, MscCtVerb verb, const GPtrArray *flows,
-                      guint from, Batch *batch, GError **errp)
+static bool run_batch(MscCt *ct, Batch *b, GError **errp)
 {
-    size_t size = 64 * 1024;
-    g_autofree char *buf = g_malloc(size);
+    g_autofree char *buf = g_malloc(ANSWER_MAX);
 
-    batch->first = ct->seq + 1;
-    batch->left = batch->count;
-    if (!send_batch(ct, verb, flows, from, batch->count, errp)) {
+    b->first = ct->seq + 1;
+    b->left = b->count;
+    if (!send_batch(ct, b, errp)) {
         return false;
     }
-    while (batch->left) {
-        ssize_t n = mnl_socket_recvfrom(ct->nl, buf, size);
+    while (b->left) {
+        ssize_t n = mnl_socket_recvfrom(ct->nl, buf, ANSWER_MAX);
         const struct nlmsghdr *nlh = (const struct nlmsghdr *)buf;
         int len = (int)n;
 
@@ -237,38 +378,35 @@ static bool run_batch(MscCt *ct, MscCtVerb verb, const GPtrArray *flows,
             return kernel_error(errp, "waiting for an answer");
         }
         for (; mnl_nlmsg_ok(nlh, len); nlh = mnl_nlmsg_next(nlh, &len)) {
-            take_answer(batch, nlh);
+            take_answer(b, nlh);
         }
     }
     return true;
 }
 
-bool msc_ct_run(MscCt *ct, MscCtVerb verb, const GPtrArray *flows,
+bool msc_ct_run(MscCt *ct, MscCtVerb verb, const GPtrArray *items,
                 int *results, GPtrArray **found, GError **errp)
 {
-    g_autofree MscFlow **entries = g_new0(MscFlow *, flows->len + 1);
+    GPtrArray *all = verbs[verb].expect ? msc_expects_new() : msc_flows_new();
     bool ok = true;
 
-    for (guint at = 0; ok && at < flows->len; at += BATCH) {
+    g_assert(!found || verbs[verb].find);
+    g_ptr_array_set_size(all, (gint)items->len);
+    for (guint at = 0; ok && at < items->len; at += BATCH) {
         Batch batch = {
-            .count = MIN(BATCH, flows->len - at),
+            .verb = verb,
+            .items = items->pdata + at,
+            .count = MIN(BATCH, items->len - at),
             .results = results + at,
-            .found = verb == MSC_CT_FIND ? entries + at : NULL,
+            .found = found ? all->pdata + at : NULL,
         };
 
-        ok = run_batch(ct, verb, flows, at, &batch, errp);
+        ok = run_batch(ct, &batch, errp);
     }
-    if (verb == MSC_CT_FIND) {
-        GPtrArray *out = msc_flows_new();
-
-        for (guint i = 0; i < flows->len; i++) {
-            g_ptr_array_add(out, entries[i]);
-        }
-        if (ok && found) {
-            *found = out;
-        } else {
-            g_ptr_array_unref(out);
-        }
+    if (ok && found) {
+        *found = all;
+    } else {
+        g_ptr_array_unref(all);
     }
     return ok;
 }

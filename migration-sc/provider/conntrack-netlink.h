@@ -9,6 +9,7 @@
 #ifndef MSC_PROVIDER_CONNTRACK_NETLINK_H
 #define MSC_PROVIDER_CONNTRACK_NETLINK_H
 
+#include "conntrack-expect.h"
 #include "conntrack-flow.h"
 
 typedef struct MscCt MscCt;
@@ -16,26 +17,49 @@ typedef struct MscCt MscCt;
 MscCt *msc_ct_open(GError **errp);
 void msc_ct_close(MscCt *ct);
 
+/* What the kernel is asked to look for in a dump of flows. */
+typedef struct {
+    uint8_t family;                 /* AF_UNSPEC: both */
+    bool has_zone, has_mark;
+    uint16_t zone;
+    uint32_t mark, mark_mask;
+    const MscAddress *originator;   /* or NULL; at most one of the two, */
+    const MscAddress *responder;    /* and of this family */
+} MscCtQuery;
+
+/* Called for each entry, which it takes; false ends the dump early, and then
+ * nothing more can be asked over @ct. */
+typedef bool MscCtTake(MscFlow *flow, void *opaque);
+
 /*
- * All flows of the guest, each once.  Zone and mark are filtered in the
- * kernel where it can; an older kernel ignores the filter in silence, so
- * each entry is looked at again here, whatever the kernel did.
+ * Dumps what matches @query, and possibly more: a kernel that does not know
+ * a filter ignores it in silence.
  */
-GPtrArray *msc_ct_dump(MscCt *ct, const MscSelector *selector, GError **errp);
+bool msc_ct_query(MscCt *ct, const MscCtQuery *query, MscCtTake *take,
+                  void *opaque, GError **errp);
+
+/* Appends to @expects those that @master announced. */
+bool msc_ct_expects_of(MscCt *ct, const MscFlow *master, GPtrArray *expects,
+                       GError **errp);
 
 typedef enum {
     MSC_CT_CREATE,          /* never replaces: EEXIST */
-    MSC_CT_UPDATE,          /* ENOENT if there is none */
-    MSC_CT_DELETE,
-    MSC_CT_FIND,            /* by a tuple, in either direction */
+    MSC_CT_STRICT,          /* ends leniency; ENOENT if there is none */
+    MSC_CT_DELETE,          /* this entry, if it came from the kernel */
+    MSC_CT_FIND,            /* by the original tuple, in either direction */
+    MSC_CT_FIND_REPLY,      /* by the reply tuple, in either direction */
+    MSC_CT_EXPECT_CREATE,   /* these take MscExpect */
+    MSC_CT_EXPECT_TIMEOUT,
+    MSC_CT_EXPECT_FIND,
+    MSC_CT_EXPECT_DELETE,
 } MscCtVerb;
 
 /*
- * Runs @verb for each of @flows; results[i] is 0 or an errno.  For FIND,
- * *@found (if not NULL) takes the entries found, in order, NULL where none.
+ * Runs @verb for each of @items; results[i] is 0 or an errno.  For the FINDs,
+ * *@found (if not NULL) takes what was found, in order, NULL where nothing.
  * False only if the kernel could not be asked.
  */
-bool msc_ct_run(MscCt *ct, MscCtVerb verb, const GPtrArray *flows,
+bool msc_ct_run(MscCt *ct, MscCtVerb verb, const GPtrArray *items,
                 int *results, GPtrArray **found, GError **errp);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(MscCt, msc_ct_close)

@@ -96,9 +96,13 @@ typedef struct {
     /*
      * Destination, every second or so after commit: tighten what was restored
      * leniently, as traffic allows.  Returns how many entries are still
-     * lenient; 0 ends the calls.  NULL if there is nothing to settle.
+     * lenient; 0 ends the calls.  *@memory is NULL at first; what the
+     * provider keeps there between calls is freed by settle_end.  Both NULL
+     * if there is nothing to settle.
      */
-    guint (*settle)(const MscSelector *selector, GBytes *payload);
+    guint (*settle)(const MscSelector *selector, GBytes *payload,
+                    gpointer *memory);
+    void (*settle_end)(gpointer memory);
 
     /* "inspect": false if the payload is malformed. */
     bool (*print)(GBytes *payload, MscPrintLine *line, void *opaque,

@@ -389,7 +389,7 @@ bool msc_destination_undo(MscTransfer *t, const char *why, GError **errp)
         return false;
     }
     msc_journal_remove_blobs(msc_hub_journal(t->hub), t->entry);
-    g_clear_pointer(&t->context, msc_context_free);
+    msc_destination_forget(t);
     return true;
 }
 
@@ -401,6 +401,20 @@ bool msc_destination_abort(MscTransfer *t, const GByteArray *in,
     (void)out;
     return msc_text_decode(in->data, in->len, &why, errp) &&
            msc_destination_undo(t, why, errp);
+}
+
+void msc_destination_forget(MscTransfer *t)
+{
+    for (guint i = 0; t->context && i < t->context->sections->len; i++) {
+        const MscProvider *p =
+            section_provider(t, t->context->sections->pdata[i], NULL);
+
+        if (p && p->settle_end) {
+            p->settle_end(t->settling[i]);
+            t->settling[i] = NULL;
+        }
+    }
+    g_clear_pointer(&t->context, msc_context_free);
 }
 
 bool msc_destination_settle(MscTransfer *t)
@@ -415,12 +429,13 @@ bool msc_destination_settle(MscTransfer *t)
         const MscProvider *p = section_provider(t, s, NULL);
 
         if (p && p->settle) {
-            lenient += p->settle(t->vm->selector, s->data);
+            lenient += p->settle(t->vm->selector, s->data,
+                                 &t->settling[i]);
         }
     }
     if (!lenient) {
         msc_journal_remove_blobs(msc_hub_journal(t->hub), t->entry);
-        g_clear_pointer(&t->context, msc_context_free);
+        msc_destination_forget(t);
     }
     return lenient;
 }

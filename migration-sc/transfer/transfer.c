@@ -94,7 +94,7 @@ void msc_transfer_unref(MscTransfer *t)
     g_queue_free_full(t->chunks, (GDestroyNotify)g_bytes_unref);
     msc_context_opener_free(t->opener);
     g_clear_pointer(&t->plain, g_byte_array_unref);
-    msc_context_free(t->context);
+    msc_destination_forget(t);
     msc_wipe(t->token, sizeof(t->token));
     g_mutex_clear(&t->lock);
     g_free(t);

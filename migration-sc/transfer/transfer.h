@@ -53,6 +53,7 @@ typedef struct {
     GByteArray *plain;
     bool ended;                     /* END came, and was right */
     MscContext *context;            /* after validate, until settled */
+    gpointer settling[MSC_SECTIONS_MAX];    /* the providers' memories */
 } MscTransfer;
 
 /* Reads the journal and brings every open migration to a safe end, or keeps
@@ -170,6 +171,8 @@ bool msc_destination_take(MscTransfer *t, GError **errp);
 bool msc_destination_undo(MscTransfer *t, const char *why, GError **errp);
 /* True while there is something left to settle. */
 bool msc_destination_settle(MscTransfer *t);
+/* Drops the context; nothing is left to do with it. */
+void msc_destination_forget(MscTransfer *t);
 
 const MscProvider *msc_provider_find(const MscProvider *const *providers,
                                      const char *name);
