@@ -4,6 +4,7 @@
 #include "conntrack-stage.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <string.h>
 
 #include "conntrack-admission.h"
@@ -280,6 +281,18 @@ static bool create_all(MscCt *ct, const MscPayload *payload,
            create_expects(ct, wanted->expects, fine_expect, errp);
 }
 
+/* Only TCP has a leniency that counters end. */
+static bool count_packets(const MscPayload *payload, GError **errp)
+{
+    for (guint i = 0; i < payload->flows->len; i++) {
+        if (nfct_get_attr_u8(payload->flows->pdata[i], ATTR_ORIG_L4PROTO) ==
+            IPPROTO_TCP) {
+            return msc_counters_enable(errp);
+        }
+    }
+    return true;
+}
+
 bool msc_conntrack_stage(const MscSelector *s, GBytes *payload,
                          uint64_t transit_us, GError **errp)
 {
@@ -289,7 +302,7 @@ bool msc_conntrack_stage(const MscSelector *s, GBytes *payload,
     g_autoptr(MscCt) ct = wanted ? msc_ct_open(errp) : NULL;
     g_autoptr(MscPayload) stale = ct ? find_stale(ct, s, wanted, errp) : NULL;
 
-    return stale && msc_counters_enable(errp) &&
+    return stale && count_packets(wanted, errp) &&
            run_expects(ct, MSC_CT_EXPECT_DELETE, stale->expects, no_master,
                        "remove", errp) &&
            remove_flows(ct, stale->flows, errp) &&
