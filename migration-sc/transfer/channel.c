@@ -21,6 +21,7 @@ typedef struct {
     MscTransfer *t;
     const char *expected;       /* QEMU's wish, or "" */
     char *address;              /* of the other end, or NULL (Unix socket) */
+    bool taken;                 /* the transfer is this handshake's; locked */
 } Channel;
 
 static char *accept_peer(const uint8_t key[MSC_IDENTITY_KEY_LEN],
@@ -40,6 +41,31 @@ static char *still_welcome(Channel *c, GError **errp)
     return accept_peer(c->t->session->peer, c, errp);
 }
 
+/*
+ * From here to the end of the handshake the lock is held.  A destination does
+ * so only once it knows who is there: a stranger who says HELLO and no more
+ * must not keep the source out.
+ */
+static bool take_transfer(Channel *c, GError **errp)
+{
+    MscTransfer *t = c->t;
+
+    msc_transfer_lock(t);
+    if (t->session || t->entry->stage != MSC_STAGE_OPEN) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_STATE,
+                    "no handshake now: the migration is %s already",
+                    msc_stage_name(t->entry->stage));
+    } else if (!g_atomic_int_get(&t->connected)) {
+        g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_STATE,
+                            "the QEMU of this migration is gone");
+    } else {
+        c->taken = true;
+        return true;
+    }
+    msc_transfer_unlock(t);
+    return false;
+}
+
 static GBytes *admit(GBytes *request, const char *peer,
                      const uint8_t migration_id[MSC_MIGRATION_ID_LEN],
                      void *opaque, GError **errp)
@@ -47,6 +73,9 @@ static GBytes *admit(GBytes *request, const char *peer,
     Channel *c = opaque;
     MscEntry *entry = c->t->entry;
 
+    if (!take_transfer(c, errp)) {
+        return NULL;
+    }
     memcpy(entry->id, migration_id, sizeof(entry->id));
     if (!msc_hub_claim_id(c->t->hub, entry, errp)) {
         /* That file of the journal is another's. */
@@ -157,8 +186,6 @@ static void record_session(MscTransfer *t, MscHandshake *hs)
     entry->kem = g_strdup(msc_kem_name(t->session->kem));
 }
 
-/* The first channel.  The lock is held throughout: there is nothing else a
- * transfer could do before it. */
 static MscHandshake *try_full_handshake(Channel *c, int fd,
                                         const GByteArray *first,
                                         gint64 deadline, GError **errp)
@@ -183,13 +210,10 @@ static MscHandshake *try_full_handshake(Channel *c, int fd,
     if (!identity || !msc_uuid_parse(t->vm->uuid, config.vm, errp)) {
         return NULL;
     }
-    if (t->session || t->entry->stage != MSC_STAGE_OPEN) {
-        g_set_error(errp, MSC_ERROR, MSC_ERROR_STATE,
-                    "no handshake now: the migration is %s already",
-                    msc_stage_name(t->entry->stage));
-        return NULL;
-    }
     if (source) {
+        if (!take_transfer(c, errp)) {
+            return NULL;
+        }
         randombytes_buf(config.migration_id, sizeof(config.migration_id));
         memcpy(t->entry->id, config.migration_id, sizeof(t->entry->id));
         if (!msc_hub_claim_id(t->hub, t->entry, errp)) {
@@ -211,6 +235,7 @@ static MscHandshake *try_full_handshake(Channel *c, int fd,
         return NULL;
     }
     if (!send_message(fd, last, deadline, errp)) {
+        g_prefix_error(errp, "handshake: ");
         return NULL;
     }
     return g_steal_pointer(&hs);
@@ -218,41 +243,50 @@ static MscHandshake *try_full_handshake(Channel *c, int fd,
 
 /*
  * A refusal is on record where it was asked for (the source), or where a
- * trusted host asked (admit gave the entry its id): "status" can tell.  What
- * strangers do is not, or they could fill the journal.
+ * trusted host asked: "status" can tell.  What strangers do is not, or they
+ * could fill the journal.
  */
+static void record_failure(const Channel *c, const char *why)
+{
+    MscTransfer *t = c->t;
+    MscEntry *entry = t->entry;
+    bool source = entry->role == MSC_ROLE_SOURCE;
+
+    if (entry->stage == MSC_STAGE_ADMITTED) {
+        /* The other host may not know yet that it was admitted. */
+        if (source) {
+            msc_source_give_up(t, why, NULL);
+        } else {
+            msc_destination_undo(t, why, NULL);
+        }
+    } else if (!sodium_is_zero(entry->id, sizeof(entry->id))) {
+        if (!*entry->peer) {
+            g_free(entry->peer);
+            entry->peer = g_strdup(c->expected);
+        }
+        msc_transfer_end(t, source ? MSC_STAGE_THAWED : MSC_STAGE_ABORTED,
+                         why);
+    }
+}
+
+/* The first channel. */
 static MscHandshake *full_handshake(Channel *c, int fd,
                                     const GByteArray *first, gint64 deadline,
                                     GError **errp)
 {
-    MscTransfer *t = c->t;
     g_autoptr(GError) err = NULL;
-    bool begun = t->session || t->entry->stage != MSC_STAGE_OPEN;
     MscHandshake *hs = try_full_handshake(c, fd, first, deadline, &err);
 
-    if (hs) {
-        return hs;
+    if (!hs && c->taken) {
+        record_failure(c, err->message);
     }
-    if (begun) {
-        /* A second main channel; the transfer goes on without it. */
-    } else if (t->entry->stage == MSC_STAGE_ADMITTED) {
-        /* The other host may not know yet that it was admitted. */
-        if (t->entry->role == MSC_ROLE_SOURCE) {
-            msc_source_give_up(t, err->message, NULL);
-        } else {
-            msc_destination_undo(t, err->message, NULL);
-        }
-    } else if (!sodium_is_zero(t->entry->id, sizeof(t->entry->id))) {
-        if (!*t->entry->peer) {
-            g_free(t->entry->peer);
-            t->entry->peer = g_strdup(c->expected);
-        }
-        msc_transfer_end(t, t->entry->role == MSC_ROLE_SOURCE
-                                ? MSC_STAGE_THAWED : MSC_STAGE_ABORTED,
-                         err->message);
+    if (c->taken) {
+        msc_transfer_unlock(c->t);
     }
-    g_propagate_error(errp, g_steal_pointer(&err));
-    return NULL;
+    if (!hs) {
+        g_propagate_error(errp, g_steal_pointer(&err));
+    }
+    return hs;
 }
 
 static gint64 *epoch_key(uint32_t kind, uint32_t number)
@@ -362,7 +396,7 @@ bool msc_transfer_handshake(MscTransfer *t, int fd,
     gint64 deadline =
         msc_deadline(msc_hub_config(t->hub)->handshake_timeout_ms);
     g_autofree char *address = msc_remote_address(fd);
-    Channel c = { t, request->expected_peer, address };
+    Channel c = { t, request->expected_peer, address, false };
     bool further = request->kind > MSC_CHANNEL_MAIN;
     g_autoptr(GByteArray) message = NULL;
     g_autoptr(MscHandshake) hs = NULL;
@@ -386,9 +420,7 @@ bool msc_transfer_handshake(MscTransfer *t, int fd,
     if (further) {
         hs = further_handshake(&c, fd, request, message, deadline, errp);
     } else {
-        msc_transfer_lock(t);
         hs = full_handshake(&c, fd, message, deadline, errp);
-        msc_transfer_unlock(t);
     }
     if (!hs) {
         return false;

@@ -100,6 +100,12 @@ class Host:
         return self.ns(os.environ["MIGRATION_SC"], *args, *self.options,
                        check=check)
 
+    def configure(self, text):
+        """migration-sc.conf, before the daemon starts."""
+        path = os.path.join(self.dir, "config", "migration-sc.conf")
+        with open(path, "w", encoding="ascii") as conf:
+            conf.write(text)
+
     def start_daemon(self):
         log = open(os.path.join(self.dir, "daemon.log"), "a")
         self.daemon = subprocess.Popen(
@@ -154,6 +160,11 @@ class Host:
     def migrations(self):
         """What migration-sc status knows, oldest first."""
         return json.loads(self.sc("status", "--json"))["migrations"]
+
+    def log(self, name):
+        with open(os.path.join(self.dir, name), errors="replace",
+                  encoding="utf-8") as log:
+            return log.read()
 
     def stop_qemu(self):
         if self.qemu:
@@ -247,13 +258,20 @@ class Lab:
         said = there.sc("resolve", VM, "--there", "--json")
         here.sc("resolve", VM, "--here", "--code", json.loads(said)["code"])
 
+    @staticmethod
+    def redirect_stream(source):
+        """To a StreamProxy, which goes on to port 4445."""
+        source.ns("nft", "add table ip mitm; add chain ip mitm out { type nat "
+                  "hook output priority -100; }; add rule ip mitm out "
+                  "oifname mig tcp dport 4444 redirect to :5555")
+
     def migrate(self, source, destination, wait=True, capabilities=(),
-                port=4444):
+                listen=4444):
         for host in source, destination:
             host.qmp.cmd("migrate-set-capabilities", capabilities=[
                 {"capability": c, "state": True} for c in capabilities])
         destination.qmp.cmd("migrate-incoming",
-                            **{"uri": f"tcp:0.0.0.0:{port}",
+                            **{"uri": f"tcp:0.0.0.0:{listen}",
                                "exit-on-error": False})
         source.qmp.hmp(f"migrate -d tcp:{destination.address}:4444")
         return self.wait(source) if wait else None

@@ -175,7 +175,7 @@ class Unit:
 
 
 class Cut(Exception):
-    """Raised by a tamper function: the stream ends here."""
+    """Raised by a tamper function: after these bytes the stream ends."""
 
 
 class StreamProxy:
@@ -233,7 +233,9 @@ class StreamProxy:
                                        len(unit.data)))
                 for data in self.tamper(unit):
                     go.sendall(data)
-        except (OSError, Cut):
+        except Cut as cut:
+            go.sendall(*cut.args)
+        except OSError:
             pass
         shut(come, go)
 
@@ -267,13 +269,3 @@ class StreamProxy:
         body = read_exactly(sock, struct.unpack(">I", head)[0]) if head \
             else None
         return None if body is None else head + body
-
-
-REDIRECT = """
-table ip mitm {
-  chain out {
-    type nat hook output priority -100;
-    oifname mig tcp dport 4444 redirect to :5555
-  }
-}
-"""
