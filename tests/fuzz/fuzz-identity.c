@@ -1,5 +1,6 @@
 /*
- * A peer's file is refused with a reason, or read and written back the same.
+ * A peer's file is refused with a reason, or read and written back the same;
+ * so is the host's own key, but for the writing.
  *
  *   clang -fsanitize=fuzzer,address,undefined ... fuzz-identity.c
  *
@@ -22,6 +23,16 @@ static bool same(const MscPeer *a, const MscPeer *b)
                         (const char *const *)b->vms);
 }
 
+static void try_own_key(const char *data, size_t size)
+{
+    g_autoptr(GError) err = NULL;
+    g_autoptr(MscIdentity) id = msc_identity_parse("fuzz", data, size, &err);
+
+    if (!id != !!err) {
+        abort();
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     g_autofree char *text = NULL;
@@ -30,6 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     g_autoptr(MscPeer) peer = msc_peer_parse("fuzz", (const char *)data, size,
                                              &err);
 
+    try_own_key((const char *)data, size);
     if (!peer != !!err) {
         abort();                /* refused without a reason */
     }
