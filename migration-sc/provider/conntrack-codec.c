@@ -154,37 +154,6 @@ static void encode_field(const MscFlow *flow, const Field *f, GByteArray *out)
     }
 }
 
-/* libnetfilter_conntrack keeps addresses of both families, and ports and ICMP
- * fields, in unions, and may call all members set. */
-static bool field_applies(const MscFlow *flow, const Field *f)
-{
-    bool v4 = nfct_get_attr_u8(flow, ATTR_ORIG_L3PROTO) == AF_INET;
-    bool icmp = msc_flow_is_icmp(flow);
-
-    switch (f->attr) {
-    case ATTR_ORIG_IPV4_SRC:
-    case ATTR_ORIG_IPV4_DST:
-    case ATTR_REPL_IPV4_SRC:
-    case ATTR_REPL_IPV4_DST:
-        return v4;
-    case ATTR_ORIG_IPV6_SRC:
-    case ATTR_ORIG_IPV6_DST:
-    case ATTR_REPL_IPV6_SRC:
-    case ATTR_REPL_IPV6_DST:
-        return !v4;
-    case ATTR_ICMP_TYPE:
-    case ATTR_ICMP_CODE:
-    case ATTR_ICMP_ID:
-        return icmp;
-    case ATTR_ORIG_PORT_SRC:
-    case ATTR_ORIG_PORT_DST:
-    case ATTR_REPL_PORT_DST:
-        return !icmp;
-    default:
-        return true;
-    }
-}
-
 static void flow_encode(const MscFlow *flow, GByteArray *out)
 {
     bool mirror = !msc_flow_is_nated(flow);
@@ -195,7 +164,7 @@ static void flow_encode(const MscFlow *flow, GByteArray *out)
     for (size_t i = 0; i < G_N_ELEMENTS(fields); i++) {
         const Field *f = &fields[i];
 
-        if (!nfct_attr_is_set(flow, f->attr) || !field_applies(flow, f) ||
+        if (nfct_attr_is_set(flow, f->attr) <= 0 ||
             (mirror && f->tag >= REPLY_FIRST && f->tag <= REPLY_LAST)) {
             continue;
         }

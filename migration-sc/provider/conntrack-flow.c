@@ -119,10 +119,11 @@ uint16_t msc_flow_zone(const MscFlow *flow, bool reply)
 bool msc_flow_belongs(const MscFlow *flow, const MscSelector *s)
 {
     MscAddress originator, responder;
+    uint16_t zone = msc_flow_zone(flow, false);
 
-    /* The kernel's filter knows zones without their direction as well. */
-    if (s->has_zone && msc_flow_zone(flow, false) != s->zone &&
-        msc_flow_zone(flow, true) != s->zone) {
+    /* Whatever its direction, as in the kernel's filter. */
+    zone = zone ? zone : msc_flow_zone(flow, true);
+    if (s->has_zone && zone != s->zone) {
         return false;
     }
     if (s->has_mark &&
@@ -218,19 +219,31 @@ bool msc_flow_has_labels(const MscFlow *flow)
 
 void msc_flow_mirror_reply(MscFlow *flow)
 {
+    bool ports = nfct_attr_is_set(flow, ATTR_ORIG_PORT_SRC) > 0 &&
+                 !msc_flow_is_icmp(flow);
+    bool v4 = family(flow) == AF_INET;
+
     /* Ports, identifiers, and the answering ICMP type as well. */
     nfct_setobjopt(flow, NFCT_SOPT_SETUP_REPLY);
+    /* It calls everything set that a tuple may have, of both families. */
+    for (int i = ORIG_SRC; i <= REPL_DST; i++) {
+        nfct_attr_unset(flow, v4 ? v6_attr[i] : v4_attr[i]);
+        if (!ports) {
+            nfct_attr_unset(flow, port_attr[i]);
+        }
+    }
     if (msc_flow_is_icmp(flow)) {
         nfct_set_attr_u16(flow, ATTR_REPL_PORT_SRC,
                           nfct_get_attr_u16(flow, ATTR_ICMP_ID));
-        return;
+    } else {
+        nfct_attr_unset(flow, ATTR_ICMP_TYPE);
+        nfct_attr_unset(flow, ATTR_ICMP_CODE);
+        nfct_attr_unset(flow, ATTR_ICMP_ID);
     }
     /* The library knows the ports of some protocols only. */
-    for (int i = 0; i < 2; i++) {
-        if (nfct_attr_is_set(flow, port_attr[i])) {
-            nfct_set_attr_u16(flow, port_attr[REPL_DST - i],
-                              nfct_get_attr_u16(flow, port_attr[i]));
-        }
+    for (int i = ORIG_SRC; ports && i <= ORIG_DST; i++) {
+        nfct_set_attr_u16(flow, port_attr[REPL_DST - i],
+                          nfct_get_attr_u16(flow, port_attr[i]));
     }
 }
 
