@@ -75,8 +75,8 @@ static void check_crypto(Findings *f)
     }
     if (!msc_suite_by_id(MSC_SUITE_AEGIS_128L)) {
         g_ptr_array_add(f->notes, g_strdup(
-            "libsodium is older than 1.0.19: the fast AEGIS suites are not "
-            "offered"));
+            "libsodium is older than 1.0.19 or this CPU has no AES "
+            "instructions: the fast AEGIS suites are not offered"));
     }
     if (!msc_kem_by_id(MSC_KEM_XWING)) {
         g_ptr_array_add(f->notes, g_strdup(

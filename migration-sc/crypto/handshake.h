@@ -77,7 +77,8 @@ typedef struct MscHandshake MscHandshake;
 MscHandshake *msc_handshake_new(const MscHandshakeConfig *config,
                                 GError **errp);
 
-/* A further channel. SOURCE gives kind, number and epoch; DESTINATION learns them. */
+/* A further channel. SOURCE gives kind, number and epoch; DESTINATION learns
+ * them. */
 MscHandshake *msc_handshake_new_further(MscRole role, const MscSession *session,
                                         MscChannelKind kind, uint32_t number,
                                         uint32_t epoch, GError **errp);

@@ -117,11 +117,14 @@ static void test_all_offered(void)
     g_assert_nonnull(msc_suite_by_id(MSC_SUITE_XCHACHA20_POLY1305));
     g_assert_true(!msc_suite_by_id(MSC_SUITE_AES_256_GCM) ==
                   !crypto_aead_aes256gcm_is_available());
-    if (new_sodium) {           /* 1.0.22 */
-        g_assert_nonnull(msc_suite_by_id(MSC_SUITE_AEGIS_128L));
-        g_assert_nonnull(msc_suite_by_id(MSC_SUITE_AEGIS_256));
-        g_assert_nonnull(msc_suite_by_id(MSC_SUITE_INTEGRITY_ONLY));
-        g_assert_true(msc_kem_have_post_quantum());
+    g_assert_true(msc_kem_have_post_quantum() == new_sodium);
+    for (int id = MSC_SUITE_AEGIS_128L; id <= MSC_SUITE_INTEGRITY_ONLY; id++) {
+        if (id != MSC_SUITE_AES_256_GCM &&
+            id != MSC_SUITE_XCHACHA20_POLY1305) {
+            g_assert_true((msc_suite_by_id((unsigned)id) != NULL) ==
+                          (sodium_library_version_major() >= 26 &&
+                           sodium_runtime_has_aesni()));    /* 1.0.19 */
+        }
     }
 }
 
@@ -146,12 +149,96 @@ static void test_downgrade(void)
     }
 }
 
+/* Steps a fresh destination with @hello. */
+static MscStep hear(const GByteArray *hello, GError **errp)
+{
+    g_autoptr(GByteArray) out = g_byte_array_new();
+    MscStep step;
+    Fixture f;
+
+    setup(&f);
+    start(&f, NULL, NULL);
+    step = msc_handshake_step(f.hs[1], hello->data, hello->len, out, errp);
+    teardown(&f);
+    return step;
+}
+
+static void assert_malformed(const GByteArray *hello)
+{
+    g_autoptr(GError) err = NULL;
+
+    g_assert_cmpint(hear(hello, &err), ==, MSC_STEP_FAILED);
+    g_assert_error(err, MSC_ERROR, MSC_ERROR_MALFORMED);
+}
+
+static void test_malformed_hello(void)
+{
+    enum { SUITES = 58 };       /* docs/transport.md, "HELLO" */
+    g_autoptr(GByteArray) hello = g_byte_array_new();
+    static const struct {
+        int at;                 /* from SUITES if negative: ~offset */
+        uint8_t value;
+    } rows[] = {
+        { 0, 0 }, { 0, 2 }, { 0, 18 }, { 1, 1 }, { 2, 0 }, { 7, 0 },
+        { 9, 2 },               /* oldest: newer than we speak */
+        { ~0, 0 }, { ~0, 9 }, { ~0, 255 }, { ~1, 64 }, { ~1, 255 },
+    };
+    guint len, kems;
+    Fixture f;
+
+    setup(&f);
+    start(&f, NULL, NULL);
+    msc_handshake_step(f.hs[0], NULL, 0, hello, NULL);
+    teardown(&f);
+    g_assert_cmpint(hear(hello, NULL), ==, MSC_STEP_CONTINUE);
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        int at = rows[i].at < 0 ? SUITES + ~rows[i].at : rows[i].at;
+        uint8_t good = hello->data[at];
+
+        hello->data[at] = rows[i].value;
+        assert_malformed(hello);
+        hello->data[at] = good;
+    }
+    kems = SUITES + 1 + hello->data[SUITES];
+    if (hello->data[SUITES] > 1) {
+        uint8_t good = hello->data[SUITES + 2];
+
+        hello->data[SUITES + 2] = hello->data[SUITES + 1];  /* twice */
+        assert_malformed(hello);
+        hello->data[SUITES + 2] = good;
+    }
+    hello->data[kems + 3] ^= 1;             /* a length */
+    assert_malformed(hello);
+    hello->data[kems + 3] ^= 1;
+    /* Unknown offers are passed over, as long as one is known. */
+    if (hello->data[SUITES] > 1) {
+        uint8_t good = hello->data[SUITES + 1];
+
+        hello->data[SUITES + 1] = 63;
+        g_assert_cmpint(hear(hello, NULL), ==, MSC_STEP_CONTINUE);
+        hello->data[SUITES + 1] = good;
+    }
+    /* Cut anywhere, or a byte too long. */
+    for (len = hello->len; len--;) {
+        g_autoptr(GByteArray) cut = g_byte_array_new();
+
+        if (len < kems || len % 97 == 0) {
+            g_byte_array_append(cut, hello->data, len);
+            assert_malformed(cut);
+        }
+    }
+    g_byte_array_append(hello, (const uint8_t *)"", 1);
+    assert_malformed(hello);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_assert_cmpint(sodium_init(), >=, 0);
     g_test_add_func("/policy/all-that-libsodium-has-is-offered",
                     test_all_offered);
+    g_test_add_func("/policy/malformed-offers-are-refused",
+                    test_malformed_hello);
     g_test_add_func("/policy/suites-follow-it", test_suites);
     g_test_add_func("/policy/post-quantum-follows-it",
                     test_post_quantum_policy);
