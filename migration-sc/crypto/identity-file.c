@@ -37,7 +37,7 @@ static bool span_value(Span line, const char *key, Span *value)
 {
     size_t len = strlen(key);
 
-    if (line.len < len || memcmp(line.text, key, len)) {
+    if (line.len < len || memcmp(line.text, key, len) != 0) {
         return false;
     }
     *value = (Span) { line.text + len, line.len - len };
@@ -235,7 +235,7 @@ bool msc_identity_create(const char *config_dir, const char *name,
     /* The seed is the first half of libsodium's secret key. */
     sodium_bin2base64(text + at, FILE_MAX - at - 1, id->secret_key,
                       crypto_sign_SEEDBYTES, sodium_base64_VARIANT_ORIGINAL);
-    strcat(text + at, "\n");
+    g_strlcat(text, "\n", FILE_MAX);
     pub_base64 = g_base64_encode(id->public_key, sizeof(id->public_key));
     pub_text = g_strdup_printf("[peer]\nkey=%s\n", pub_base64);
     ok = msc_file_replace(key_path, text, 0600, errp) &&

@@ -368,13 +368,15 @@ static void test_further_channels(void)
 static void test_trust_ends_in_a_session(void)
 {
     static const struct {
-        const char *command;    /* for host 1; a key file may follow */
+        int host;               /* the source is host 0 */
+        const char *command;    /* a key file may follow */
         bool key_file;
         const char *why;
     } rows[] = {
-        { "peer revoke host0", false, "revoked" },
-        { "peer remove host0", false, "unknown host" },
-        { "peer add --expires 2020-01-31T00:00:00Z host0", true,
+        { 1, "peer revoke host0", false, "revoked" },
+        { 0, "peer revoke host1", false, "revoked" },
+        { 1, "peer remove host0", false, "unknown host" },
+        { 1, "peer add --expires 2020-01-31T00:00:00Z host0", true,
           "expired at 2020-01-31T00:00:00Z" },
     };
 
@@ -386,15 +388,17 @@ static void test_trust_ends_in_a_session(void)
 
         g_assert_true(move_handshake(m));
         g_assert_true(move_further(m, 0));
-        g_assert_cmpint(cli(lab, 1, "%s %s", rows[i].command,
+        g_assert_cmpint(cli(lab, rows[i].host, "%s %s", rows[i].command,
                             rows[i].key_file ? key : ""), ==, 0);
         g_assert_false(move_further(m, 1));
-        g_assert_nonnull(strstr(m->err[1]->message, rows[i].why));
+        g_assert_nonnull(strstr(m->err[rows[i].host]->message,
+                                rows[i].why));
         move_free(m);
         /* Nor does it begin another one. */
         m = move_new(lab, 0);
         g_assert_false(move_handshake(m));
-        g_assert_nonnull(strstr(m->err[1]->message, rows[i].why));
+        g_assert_nonnull(strstr(m->err[rows[i].host]->message,
+                                rows[i].why));
         move_free(m);
         lab_free(lab);
     }
