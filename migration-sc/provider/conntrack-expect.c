@@ -160,13 +160,8 @@ bool msc_expect_belongs(const MscExpect *expect, const MscSelector *s)
 
 GBytes *msc_expect_master_key(const MscExpect *expect)
 {
-    MscFlow *master = msc_expect_tuple(expect, ATTR_EXP_MASTER);
-    GBytes *key;
-
-    nfct_set_attr_u16(master, ATTR_ZONE, msc_expect_zone(expect));
-    key = msc_flow_key(master);
-    nfct_destroy(master);
-    return key;
+    return msc_flow_key_in(part(expect, ATTR_EXP_MASTER),
+                           msc_expect_zone(expect));
 }
 
 char *msc_expect_describe(const MscExpect *expect)
@@ -194,6 +189,25 @@ MscExpect *msc_expect_to_create(const MscExpect *expect, uint64_t transit_us)
     return copy;
 }
 
+/*
+ * The kernel shows the helper of the master; what is asked for is the helper
+ * that the expected flow gets.  Those differ: FTP's data has none, and what
+ * H.323 hands on (H.245, Q.931) nobody shows.  Only SIP's signalling has the
+ * same one.  But a class other than 0 cannot be asked for without naming a
+ * helper, and to SIP's the media are no harm.
+ */
+static void keep_helper_if_wanted(MscExpect *expect)
+{
+    const char *name = nfexp_attr_is_set(expect, ATTR_EXP_HELPER_NAME) > 0
+                           ? nfexp_get_attr(expect, ATTR_EXP_HELPER_NAME)
+                           : NULL;
+
+    if (name && strcmp(name, "sip") &&
+        !nfexp_get_attr_u32(expect, ATTR_EXP_CLASS)) {
+        nfexp_attr_unset(expect, ATTR_EXP_HELPER_NAME);
+    }
+}
+
 MscExpect *msc_expect_parse(const struct nlmsghdr *nlh, uint16_t zone)
 {
     const struct nlattr *attr;
@@ -214,6 +228,7 @@ MscExpect *msc_expect_parse(const struct nlmsghdr *nlh, uint16_t zone)
         return NULL;
     }
     nfexp_set_attr_u16(expect, ATTR_EXP_ZONE, zone);
+    keep_helper_if_wanted(expect);
     return expect;
 }
 

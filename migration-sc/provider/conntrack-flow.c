@@ -314,6 +314,11 @@ G_STATIC_ASSERT(sizeof(Key) == 2 + 2 * 16 + 3 * 2 + 2);
 
 GBytes *msc_flow_key(const MscFlow *flow)
 {
+    return msc_flow_key_in(flow, msc_flow_zone(flow, false));
+}
+
+GBytes *msc_flow_key_in(const MscFlow *flow, uint16_t zone)
+{
     MscAddress src, dst;
     Key key = { 0 };
 
@@ -325,7 +330,7 @@ GBytes *msc_flow_key(const MscFlow *flow)
     memcpy(key.dst, dst.bytes, sizeof(key.dst));
     key.src_port = flow_port(flow, ORIG_SRC);
     key.dst_port = flow_port(flow, ORIG_DST);
-    key.zone = msc_flow_zone(flow, false);
+    key.zone = zone;
     if (msc_flow_is_icmp(flow)) {
         key.icmp_type = nfct_get_attr_u8(flow, ATTR_ICMP_TYPE);
         key.icmp_code = nfct_get_attr_u8(flow, ATTR_ICMP_CODE);

@@ -56,6 +56,7 @@ char *msc_flow_describe(const MscFlow *flow);
 /* Keys for hash tables: original tuple and its zone; the same of the flow
  * that announced this one, which must be a child. */
 GBytes *msc_flow_key(const MscFlow *flow);
+GBytes *msc_flow_key_in(const MscFlow *flow, uint16_t zone);
 GBytes *msc_flow_master_key(const MscFlow *flow);
 
 /* Did another flow announce this one (an FTP data connection)? */

@@ -197,6 +197,30 @@ bool msc_ct_query(MscCt *ct, const MscCtQuery *q, MscCtTake *take,
     return dump(ct, nlh, dump_flow, &d, errp);
 }
 
+static int dump_master(const struct nlmsghdr *nlh, void *opaque)
+{
+    MscExpect *expect = msc_expect_parse(nlh, 0);
+
+    if (expect) {
+        g_hash_table_add(opaque, msc_expect_master_key(expect));
+        nfexp_destroy(expect);
+    }
+    return MNL_CB_OK;
+}
+
+GHashTable *msc_ct_expecting(MscCt *ct, GError **errp)
+{
+    char buf[MSC_REQUEST_MAX] __attribute__((aligned(NLMSG_ALIGNTO))) = { 0 };
+    struct nlmsghdr *nlh =
+        put_header(buf, NFNL_SUBSYS_CTNETLINK_EXP, IPCTNL_MSG_EXP_GET,
+                   NLM_F_DUMP, ++ct->seq, AF_UNSPEC);
+    g_autoptr(GHashTable) keys = g_hash_table_new_full(
+        g_bytes_hash, g_bytes_equal, (GDestroyNotify)g_bytes_unref, NULL);
+
+    return dump(ct, nlh, dump_master, keys, errp) ? g_steal_pointer(&keys)
+                                                  : NULL;
+}
+
 typedef struct {
     const MscFlow *master;
     GPtrArray *expects;

@@ -38,6 +38,11 @@ typedef bool MscCtTake(MscFlow *flow, void *opaque);
 bool msc_ct_query(MscCt *ct, const MscCtQuery *query, MscCtTake *take,
                   void *opaque, GError **errp);
 
+/*
+ * Which flows have announced any?  Keys as of msc_flow_key_in() with zone 0:
+ * the kernel does not say in which zone.  NULL on failure.
+ */
+GHashTable *msc_ct_expecting(MscCt *ct, GError **errp);
 /* Appends to @expects those that @master announced. */
 bool msc_ct_expects_of(MscCt *ct, const MscFlow *master, GPtrArray *expects,
                        GError **errp);

@@ -12,6 +12,7 @@
 #include "conntrack-codec.h"
 #include "conntrack-collect.h"
 #include "conntrack-needs.h"
+#include "conntrack-probe.h"
 #include "conntrack-stage.h"
 #include "error.h"
 
@@ -160,6 +161,7 @@ const MscProvider msc_conntrack_provider = {
     .version = MSC_CONNTRACK_VERSION,
     .oldest = MSC_CONNTRACK_OLDEST,
     .probe = conntrack_probe,
+    .describe = msc_ct_filters_describe,
     .summarize = msc_conntrack_summarize,
     .check = msc_conntrack_check,
     .freeze = conntrack_freeze,

@@ -42,6 +42,10 @@ typedef struct {
      * each thing that is missing, with its fix.  False: the probe failed. */
     bool (*probe)(GPtrArray *problems, GError **errp);
 
+    /* What was found out about this kernel, in a line for "doctor"; to be
+     * freed.  NULL if there is nothing to say. */
+    char *(*describe)(void);
+
     /* Source: what the guest's state needs of a destination: features used,
      * counts, NAT tuples that must be free.  At most @max bytes. */
     GBytes *(*summarize)(const MscSelector *selector, size_t max,

@@ -494,12 +494,17 @@ static void ftp(bool nat, bool with_expectation)
         lab_enter(n.host[1]);
         g_assert_cmpuint(expectations(), ==, 0);
         {
-            /* The new flow knows its master. */
+            /* The new flow knows its master, and is no FTP control. */
             g_autoptr(GPtrArray) table = lab_table();
             guint children = 0;
 
             for (guint i = 0; i < table->len; i++) {
-                children += msc_flow_is_child(table->pdata[i]);
+                bool child = msc_flow_is_child(table->pdata[i]);
+                bool helped = nfct_attr_is_set(table->pdata[i],
+                                               ATTR_HELPER_NAME) > 0;
+
+                children += child;
+                g_assert_true(child != helped);
             }
             g_assert_cmpuint(children, ==, 1);
         }
