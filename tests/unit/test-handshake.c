@@ -46,7 +46,9 @@ static void test_tamper(void)
     for (int message = 0; message < 4; message++) {
         size_t len = 1;
 
-        for (size_t at = 0; at < len; at++) {
+        /* Of an ML-KEM key or ciphertext, some bytes stand for all. */
+        for (size_t at = 0; at < len;
+             at += at >= 128 && at + 192 < len ? 31 : 1) {
             Fixture f;
 
             setup(&f);
