@@ -7,6 +7,7 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <linux/netfilter/nf_conntrack_tcp.h>
 #include <string.h>
 
@@ -359,6 +360,33 @@ static void test_retire_removes_the_guests_alone(void)
     lab_host_free(host);
 }
 
+/* Between looking and deleting, the tuple became somebody else's. */
+static void test_delete_means_the_entry_that_was_seen(void)
+{
+    int host = lab_host_new();
+    g_autoptr(GPtrArray) seen = NULL;
+    g_autoptr(MscCt) ct = NULL;
+    int result = 0;
+
+    lab_create(tcp(GUEST, 1000, 80));
+    seen = lab_table();
+    lab_run("conntrack -F 2>/dev/null");
+    /* Answers of this one have the tuple.  (The kernel's number is made of
+     * the original tuple and an address, which it uses again soon.) */
+    lab_create(lab_flow(IPPROTO_TCP, PEER, 80, GUEST, 1000));
+    ct = msc_ct_open(NULL);
+    g_assert_true(msc_ct_run(ct, MSC_CT_DELETE, seen, &result, NULL, NULL));
+    g_assert_cmpint(result, ==, ENOENT);
+    g_assert_cmpuint(lab_count(), ==, 1);
+    /* The twin: this one is the one that was seen. */
+    g_ptr_array_unref(seen);
+    seen = lab_table();
+    g_assert_true(msc_ct_run(ct, MSC_CT_DELETE, seen, &result, NULL, NULL));
+    g_assert_cmpint(result, ==, 0);
+    g_assert_cmpuint(lab_count(), ==, 0);
+    lab_host_free(host);
+}
+
 /* SNAT to an address that stays with the old host. */
 static void test_nat_address_that_stays(void)
 {
@@ -428,6 +456,8 @@ int main(int argc, char **argv)
     ADD("others-are-not-collected", test_others_are_not_collected);
     ADD("retire-removes-the-guests-alone",
         test_retire_removes_the_guests_alone);
+    ADD("delete-means-the-entry-that-was-seen",
+        test_delete_means_the_entry_that_was_seen);
     ADD("nat-address-that-stays", test_nat_address_that_stays);
 #undef ADD
     return g_test_run();
