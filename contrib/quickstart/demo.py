@@ -15,6 +15,7 @@ KINDS = {"tcp-out": "TCP from the guest", "tcp-in": "TCP to the guest",
          "tcp-snat": "TCP through SNAT with a port range",
          "tcp-dnat": "TCP through DNAT of the floating address",
          "udp-snat": "UDP exchange through SNAT",
+         "ping-snat": "ping through SNAT",
          "tcp6-out": "TCP from the guest, IPv6",
          "tcp6-in": "TCP to the guest, IPv6"}
 

@@ -10,7 +10,10 @@
  * Both ends ask and answer on every flow, every INTERVAL. A message's bytes
  * follow from flow, type and number, so a changed, lost or repeated byte of
  * a TCP stream is found. UDP may lose and repeat a message, but must keep
- * the address it comes from. No flow is ever opened a second time.
+ * the address it comes from. A ping is asked by the guest and answered by the
+ * peer's kernel; the guest's next number says that the answer came, and the
+ * identifier, which the host translates, must stay. No flow is ever opened a
+ * second time.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -20,6 +23,8 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/icmp.h>
+#include <netinet/ip.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -37,7 +42,7 @@
 #define MARKER      "migration-sc guest RAM marker, never to be seen outside. "
 #define MARKER_SIZE (8 << 20)
 
-enum { OUT, SNAT, IN, DNAT, UDP, OUT6, IN6, KINDS };
+enum { OUT, SNAT, IN, DNAT, UDP, OUT6, IN6, PING, KINDS };
 
 /* The guest opens what leaves it, the peer what enters. */
 static const struct {
@@ -53,6 +58,7 @@ static const struct {
     [UDP]  = { "udp-snat", "203.0.113.5", 7003, 7003, true },
     [OUT6] = { "tcp6-out", "fd00:203::5", 7005, 7005, true },
     [IN6]  = { "tcp6-in", "fd00:20::10", 7006, 7006, false },
+    [PING] = { "ping-snat", "203.0.113.5", 0, 0, true },
 };
 
 enum { GUEST_ASKS, PEER_ANSWERS, PEER_ASKS, GUEST_ANSWERS };
@@ -121,6 +127,12 @@ static bool intact(const Message *m)
     return !memcmp(m, &want, sizeof(want));
 }
 
+/* The peer's UDP socket, and the raw ones, serve all flows of their kind. */
+static bool shared(int fd)
+{
+    return fd == listeners[UDP] || fd == listeners[PING];
+}
+
 __attribute__((format(printf, 2, 3)))
 static void dead(Flow *f, const char *format, ...)
 {
@@ -132,8 +144,7 @@ static void dead(Flow *f, const char *format, ...)
     va_start(ap, format);
     vsnprintf(f->why, sizeof(f->why), format, ap);
     va_end(ap);
-    /* The UDP listener of the peer is shared by all its flows. */
-    if (f->fd >= 0 && f->fd != listeners[UDP]) {
+    if (f->fd >= 0 && !shared(f->fd)) {
         close(f->fd);
     }
     f->fd = -1;
@@ -164,11 +175,48 @@ static void flush_out(Flow *f)
     }
 }
 
+static uint16_t checksum(const void *data, size_t len)
+{
+    const uint16_t *p = data;
+    uint32_t sum = 0;
+
+    for (; len > 1; len -= 2) {
+        sum += *p++;
+    }
+    while (sum >> 16) {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    return ~sum;
+}
+
+static uint16_t ping_id(const Flow *f)
+{
+    return htons(f - flows + 1);
+}
+
+static void ping(Flow *f, const Message *m)
+{
+    struct {
+        struct icmphdr icmp;
+        Message m;
+    } packet = { .icmp = { .type = ICMP_ECHO }, .m = *m };
+
+    packet.icmp.un.echo.id = ping_id(f);
+    packet.icmp.un.echo.sequence = htons(m->seq);
+    packet.icmp.checksum = checksum(&packet, sizeof(packet));
+    sendto(f->fd, &packet, sizeof(packet), 0, (struct sockaddr *)&f->from,
+           sizeof(struct sockaddr_in));
+}
+
 static void put(Flow *f, uint32_t type, uint32_t seq)
 {
     Message m;
 
     fill(&m, f - flows, type, seq);
+    if (kind_of(f) == PING) {
+        ping(f, &m);
+        return;
+    }
     if (kind_of(f) == UDP) {
         if (guest) {
             send(f->fd, &m, sizeof(m), MSG_NOSIGNAL);
@@ -286,6 +334,56 @@ static void udp_readable(int fd)
     }
 }
 
+static void pinged(Flow *f, const Message *m, uint32_t addr, uint16_t id)
+{
+    struct sockaddr_in *from = (struct sockaddr_in *)&f->from;
+
+    if (f->why[0] || m->type != GUEST_ASKS) {
+        return;
+    }
+    if (guest) {
+        if (id == ping_id(f) && m->seq <= f->asked && m->seq > f->answered) {
+            f->answered = m->seq;
+        }
+        return;
+    }
+    if (f->fd < 0) {
+        f->fd = listeners[PING];
+        from->sin_addr.s_addr = addr;
+        from->sin_port = id;
+    } else if (from->sin_addr.s_addr != addr || from->sin_port != id) {
+        dead(f, "comes with identifier %d now, was %d: translated anew",
+             ntohs(id), ntohs(from->sin_port));
+        return;
+    }
+    if (m->seq > f->seen) {
+        f->seen = m->seq;
+    }
+}
+
+static void ping_readable(int fd)
+{
+    struct {
+        struct iphdr ip;
+        struct icmphdr icmp;
+        Message m;
+    } packet;
+
+    /* No IP options here; the kernel's filter leaves one ICMP type. */
+    for (;;) {
+        ssize_t n = recv(fd, &packet, sizeof(packet), 0);
+
+        if (n < 0) {
+            return;
+        }
+        if (n == sizeof(packet) && packet.ip.ihl == 5 &&
+            intact(&packet.m) && packet.m.flow % KINDS == PING) {
+            pinged(&flows[packet.m.flow], &packet.m, packet.ip.saddr,
+                   packet.icmp.un.echo.id);
+        }
+    }
+}
+
 static void stranger_readable(Stranger *s)
 {
     int r = gather(s->fd, &s->in, &s->have);
@@ -328,6 +426,11 @@ static void open_flow(Flow *f)
     struct sockaddr_storage a;
     socklen_t len = resolve(&a, kinds[kind].address, kinds[kind].port);
 
+    if (kind == PING) {
+        f->fd = listeners[PING];
+        f->from = a;
+        return;
+    }
     f->fd = socket(a.ss_family, (kind == UDP ? SOCK_DGRAM : SOCK_STREAM) |
                    SOCK_NONBLOCK, 0);
     f->connecting = kind != UDP;
@@ -369,6 +472,22 @@ static void serve(int kind)
     listeners[kind] = fd;
 }
 
+/* Each end hears the other's pings only. */
+static void serve_pings(void)
+{
+    struct icmp_filter filter = {
+        ~(1u << (guest ? ICMP_ECHOREPLY : ICMP_ECHO))
+    };
+    int fd = socket(AF_INET, SOCK_RAW | SOCK_NONBLOCK, IPPROTO_ICMP);
+
+    if (fd < 0 || setsockopt(fd, SOL_RAW, ICMP_FILTER, &filter,
+                             sizeof(filter))) {
+        perror(kinds[PING].name);
+        exit(1);
+    }
+    listeners[PING] = fd;
+}
+
 /* One round of requests; a flow that never got through is tried again. */
 static void tick(int64_t t)
 {
@@ -382,12 +501,12 @@ static void tick(int64_t t)
         if (f->fd < 0 && kinds[i % KINDS].guest_opens == guest) {
             open_flow(f);
         }
-        if (f->fd < 0 || f->connecting) {
+        if (f->fd < 0 || f->connecting || (i % KINDS == PING && !guest)) {
             continue;
         }
         if (f->asked == f->answered) {
             f->asked++;
-        } else if (i % KINDS != UDP) {
+        } else if (i % KINDS != UDP && i % KINDS != PING) {
             continue;
         }
         put(f, guest ? GUEST_ASKS : PEER_ASKS, f->asked);
@@ -396,8 +515,14 @@ static void tick(int64_t t)
 
 static bool good(const Flow *f)
 {
-    return !f->why[0] && f->answered > f->mark_asked &&
-           f->seen >= f->mark_seen + 2;
+    return !f->why[0] && f->seen >= f->mark_seen + 2 &&
+           (kind_of(f) == PING || f->answered > f->mark_asked);
+}
+
+static bool is_open(const Flow *f)
+{
+    return !f->why[0] && (kind_of(f) == PING ? f->seen > 1
+                                             : f->answered && f->seen);
 }
 
 static void report(bool verified)
@@ -405,8 +530,7 @@ static void report(bool verified)
     int alive = 0, shown = 0;
 
     for (int i = 0; i < n_flows; i++) {
-        alive += verified ? good(&flows[i]) :
-                 !flows[i].why[0] && flows[i].answered && flows[i].seen;
+        alive += verified ? good(&flows[i]) : is_open(&flows[i]);
     }
     printf("{\"total\": %d, \"%s\": %d, \"kinds\": {", n_flows,
            verified ? "alive" : "open", alive);
@@ -415,8 +539,7 @@ static void report(bool verified)
 
         for (int i = k; i < n_flows; i += KINDS) {
             total++;
-            up += verified ? good(&flows[i]) :
-                  !flows[i].why[0] && flows[i].answered && flows[i].seen;
+            up += verified ? good(&flows[i]) : is_open(&flows[i]);
         }
         printf("%s\"%s\": [%d, %d]", k ? ", " : "", kinds[k].name, up, total);
     }
@@ -427,7 +550,8 @@ static void report(bool verified)
         if (!good(f)) {
             printf("%s{\"flow\": %d, \"kind\": \"%s\", \"why\": \"%s\"}",
                    shown++ ? ", " : "", i, kinds[i % KINDS].name,
-                   f->why[0] ? f->why : f->answered <= f->mark_asked ?
+                   f->why[0] ? f->why : f->answered <= f->mark_asked &&
+                   kind_of(f) != PING ?
                    "no answer came" : "the guest's requests stopped");
         }
     }
@@ -493,7 +617,7 @@ static void loop(void)
         for (int i = 0; i < n_flows; i++) {
             Flow *f = &flows[i];
 
-            if (f->fd >= 0 && f->fd != listeners[UDP]) {
+            if (f->fd >= 0 && !shared(f->fd)) {
                 owner[n] = i;
                 p[n++] = (struct pollfd){ f->fd, POLLIN |
                     (f->connecting || f->pending ? POLLOUT : 0), 0 };
@@ -518,6 +642,8 @@ static void loop(void)
                 deadline = command();
             } else if (o == -2 - UDP) {
                 udp_readable(p[i].fd);
+            } else if (o == -2 - PING) {
+                ping_readable(p[i].fd);
             } else if (o < 0) {
                 int fd = accept4(p[i].fd, NULL, NULL, SOCK_NONBLOCK);
 
@@ -564,7 +690,9 @@ int main(int argc, char **argv)
     }
     for (int k = 0; k < KINDS; k++) {
         listeners[k] = -1;
-        if (kinds[k].guest_opens != guest) {
+        if (k == PING) {
+            serve_pings();
+        } else if (kinds[k].guest_opens != guest) {
             serve(k);
         }
     }

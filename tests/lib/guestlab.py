@@ -33,7 +33,8 @@ GATEWAY_MAC = "52:54:00:20:00:01"
 # New connections need a SYN, or come from the guest; what conntrack does not
 # know in mid-stream is dropped. So a flow lives by its entry alone. The port
 # ranges lie outside the guest's own (32768 up): every flow is given a port at
-# random, and without its entry would be given another.
+# random, and without its entry would be given another; so are the identifiers
+# of its pings, which count from 1.
 FIREWALL = f"""
 table inet fw {{
   chain early {{
@@ -46,6 +47,7 @@ table inet fw {{
     iifname br0 oifname wan ct state new tcp flags & (fin|syn|rst|ack) == syn tcp dport {{ 7001, 7002, 7005 }} accept
     iifname wan oifname br0 ct state new tcp flags & (fin|syn|rst|ack) == syn tcp dport {{ 7000, 7004, 7006 }} accept
     iifname br0 oifname wan ct state new udp dport 7003 accept
+    iifname br0 oifname wan ct state new icmp type echo-request accept
   }}
   chain input {{
     type filter hook input priority 0; policy drop;
@@ -62,6 +64,7 @@ table ip nat {{
     type nat hook postrouting priority 100;
     oifname wan ip saddr {GUEST} tcp dport 7002 snat to {NAT}:20000-25999
     oifname wan ip saddr {GUEST} udp dport 7003 snat to {NAT}:26000-31999
+    oifname wan ip saddr {GUEST} icmp type echo-request snat to {NAT}:32000-64999
   }}
 }}
 """
@@ -131,9 +134,9 @@ class GuestLab(Lab):
         run("ip", "-n", self.peer, "-6", "route", "replace", "fd00:20::/64",
             "via", host.wan6)
 
-    def start_guest(self, host, incoming=False, secure=True):
+    def start_guest(self, host, incoming=False, secure=True, **options):
         host.start_qemu(
-            incoming=incoming, secure=secure,
+            incoming=incoming, secure=secure, **options,
             extra=["-kernel", os.environ["GUEST_KERNEL"],
                    "-initrd", os.environ["GUEST_INITRD"],
                    "-append", "console=ttyS0 quiet panic=-1 "
