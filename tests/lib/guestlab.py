@@ -193,7 +193,9 @@ class GuestLab(Lab):
                 raise RuntimeError(info.get("error-desc", status))
             time.sleep(0.005)
         else:
-            raise RuntimeError("the migration does not end")
+            raise RuntimeError(
+                f"the migration does not end: {info}, on the destination "
+                f"{destination.qmp.cmd('query-migrate')}")
         until(lambda: source.qmp.cmd("query-migrate")["status"] ==
               "completed")
         info = source.qmp.cmd("query-migrate")

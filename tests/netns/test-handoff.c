@@ -21,6 +21,7 @@
 #include "error.h"
 
 #define VM "11111111-2222-3333-4444-555555555555"
+#define VM2 "22222222-2222-3333-4444-555555555555"
 #define FLOWS 8
 
 typedef struct {
@@ -204,7 +205,7 @@ static void *handshake_thread(void *opaque)
     return NULL;
 }
 
-static Move *move_new(Lab *lab, int from)
+static Move *move_new_of(Lab *lab, const char *vm, int from)
 {
     Move *m = g_new0(Move, 1);
 
@@ -216,9 +217,14 @@ static Move *move_new(Lab *lab, int from)
         m->sock[i] = g_strdup_printf("%s/%d/run/helper.sock", lab->dir, host);
         m->client[i] = msc_client_open(m->sock[i],
                                        i ? MSC_ROLE_DESTINATION
-                                         : MSC_ROLE_SOURCE, VM, 0, &m->err[i]);
+                                         : MSC_ROLE_SOURCE, vm, 0, &m->err[i]);
     }
     return m;
+}
+
+static Move *move_new(Lab *lab, int from)
+{
+    return move_new_of(lab, VM, from);
 }
 
 static bool move_handshake(Move *m)
@@ -859,6 +865,68 @@ static void test_address_unknown(void)
     lab_free(lab);
 }
 
+typedef struct {
+    Lab *lab;
+    const char *vm;
+    unsigned rounds;
+    gint *running;
+} Shuttle;
+
+/* To and fro, without a look at the flows: others move at the same time. */
+static void *shuttle_thread(void *opaque)
+{
+    Shuttle *s = opaque;
+
+    for (unsigned i = 0; i < s->rounds; i++) {
+        Move *m = move_new_of(s->lab, s->vm, i % 2);
+        g_autoptr(GBytes) ready = NULL;
+        MscContextStats stats;
+        GBytes *chunk;
+
+        g_assert_true(move_handshake(m));
+        g_assert_true(msc_client_freeze(m->client[0], &stats, &m->err[0]));
+        while (msc_client_collect(m->client[0], &chunk, &m->err[0]) == 1) {
+            g_ptr_array_add(m->chunks, chunk);
+        }
+        g_assert_true(move_stage(m, m->chunks));
+        ready = move_validate(m);
+        g_assert_nonnull(ready);
+        move_finish(m, ready);
+        move_free(m);
+    }
+    g_atomic_int_add(s->running, -1);
+    return NULL;
+}
+
+/* Two guests at once, and an operator who asks all the time.  For the
+ * thread sanitizer more than for its result. */
+static void test_two_guests_at_once(void)
+{
+    Lab *lab = lab_new();
+    gint running = 2;
+    Shuttle shuttles[2] = { { lab, VM, 12, &running },
+                            { lab, VM2, 12, &running } };
+    GThread *threads[2];
+
+    for (int h = 0; h < 2; h++) {
+        g_assert_cmpint(cli(lab, h, "vm add " VM2 " --name other --address "
+                            "10.20.0.11"), ==, 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        threads[i] = g_thread_new("shuttle", shuttle_thread, &shuttles[i]);
+    }
+    /* Long enough for the daemons to settle, once a second. */
+    for (int i = 0; g_atomic_int_get(&running) || i < 30; i++) {
+        g_assert_cmpint(cli(lab, i % 2, "status"), ==, 0);
+        g_usleep(50 * 1000);
+    }
+    for (int i = 0; i < 2; i++) {
+        g_thread_join(threads[i]);
+    }
+    g_assert_cmpint(count_flows(lab, 0), ==, FLOWS);
+    lab_free(lab);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -895,5 +963,6 @@ int main(int argc, char **argv)
                     test_return_settles_released);
     g_test_add_func("/handoff/unknown-address-is-refused",
                     test_address_unknown);
+    g_test_add_func("/handoff/two-guests-at-once", test_two_guests_at_once);
     return g_test_run();
 }
