@@ -59,6 +59,10 @@ gboolean g_mutex_trylock(GMutex *mutex)
     return pthread_mutex_trylock(get(mutex)) == 0;
 }
 
+/* The sanitizer's, if the program has it: what was written before is seen by
+ * whoever reads @addr with an atomic load. */
+void __tsan_release(volatile void *addr) __attribute__((weak));
+
 /* One lock for all: enter() keeps it until leave(). */
 static pthread_mutex_t once = PTHREAD_MUTEX_INITIALIZER;
 
@@ -79,6 +83,9 @@ gboolean(g_once_init_enter)(volatile void *location)
 
 void(g_once_init_leave)(volatile void *location, gsize result)
 {
+    if (__tsan_release) {
+        __tsan_release(location);
+    }
     __atomic_store_n((volatile gsize *)location, result, __ATOMIC_RELEASE);
     pthread_mutex_unlock(&once);
 }
