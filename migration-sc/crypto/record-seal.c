@@ -9,10 +9,9 @@
 #include "record-private.h"
 #include "secret.h"
 
-/* One call takes MSC_RECORD_MAX_PAYLOAD bytes at most.  At worst they are long
- * pieces with short ones before, between and behind them. */
-#define RECORDS_MAX (2 * (MSC_RECORD_MAX_PAYLOAD / MSC_RECORD_DIRECT_MIN) + 1)
-#define BUF_SIZE (MSC_RECORD_MAX_PAYLOAD + \
+/* At worst, long pieces with short ones before, between and behind them. */
+#define RECORDS_MAX (2 * (MSC_SEAL_MAX / MSC_RECORD_DIRECT_MIN) + 1)
+#define BUF_SIZE (MSC_SEAL_MAX + \
                   RECORDS_MAX * (MSC_RECORD_HEADER + MSC_SUITE_TAG_MAX))
 
 MscSealer *msc_sealer_new(const MscChannelKeys *keys, GError **errp)
@@ -120,8 +119,8 @@ ssize_t msc_sealer_seal(MscSealer *s, const struct iovec *iov, size_t niov,
     if (!sealer_usable(s, errp)) {
         return -1;
     }
-    for (; taken < MSC_RECORD_MAX_PAYLOAD; taken += len) {
-        size_t room = MSC_RECORD_MAX_PAYLOAD - taken;
+    for (; taken < MSC_SEAL_MAX; taken += len) {
+        size_t room = MIN(MSC_SEAL_MAX - taken, MSC_RECORD_MAX_PAYLOAD);
         uint8_t *copy = s->buf + s->end + MSC_RECORD_HEADER, *p = copy;
 
         len = gather(s, &c, copy, room);

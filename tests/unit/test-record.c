@@ -206,6 +206,52 @@ static void test_reads(void)
     pair_free(&p);
 }
 
+/* A multifd packet: a header and 128 pages, neighbours, in one go. */
+static void test_multifd_packet(void)
+{
+    MscChannelKeys keys = keys_for(*msc_suites(), 0);
+    Pair p = pair_new(&keys);
+    g_autofree uint8_t *pages = g_malloc0(128 * 4096);
+    g_autofree uint8_t *got = g_malloc0(128 * 4096);
+    uint8_t header[1100] = { 1 };
+    struct iovec iov[129] = { { header, sizeof(header) } };
+    struct iovec in[] = { { got, sizeof(header) }, { got, 128 * 4096 } };
+    MscRecordStats stats;
+    const uint8_t *sealed;
+    size_t n, at = 0;
+
+    for (size_t i = 0; i < 128; i++) {
+        iov[i + 1] = (struct iovec) { pages + 4096 * i, 4096 };
+    }
+    g_assert_cmpint(msc_sealer_seal(p.sealer, iov, 129, NULL), ==,
+                    sizeof(header) + 128 * 4096);
+    msc_sealer_get_stats(p.sealer, &stats);
+    g_assert_cmpuint(stats.records, ==, 2);
+    sealed = msc_sealer_pending(p.sealer, &n);
+    for (int turn = 0; turn < 2; turn++) {
+        size_t taken = 0;
+
+        while (!taken) {
+            size_t space;
+            uint8_t *to = msc_opener_space(p.opener, &space);
+
+            space = MIN(space, n - at);
+            memcpy(to, sealed + at, space);
+            at += space;
+            g_assert_true(msc_opener_fed_into(p.opener, space, &in[turn], 1,
+                                              &taken, NULL));
+            /* The pages are opened where they belong, the header is not. */
+            g_assert_true(!taken || turn);
+            if (!taken) {
+                taken = msc_opener_read(p.opener, &in[turn], 1);
+            }
+        }
+        g_assert_cmpuint(taken, ==, in[turn].iov_len);
+    }
+    g_assert_cmpuint(at, ==, n);
+    pair_free(&p);
+}
+
 typedef struct {
     struct iovec iov[64];
     size_t niov, bytes;
@@ -263,7 +309,7 @@ static void test_vectors(void)
         vector_random(&in, from, len);
         vector_copy(&in, want);
         taken = msc_sealer_seal(p.sealer, in.iov, in.niov, NULL);
-        g_assert_cmpint(taken, ==, MIN(in.bytes, MSC_RECORD_MAX_PAYLOAD));
+        g_assert_cmpint(taken, ==, MIN(in.bytes, MSC_SEAL_MAX));
         sealed = msc_sealer_pending(p.sealer, &n);
         while (at < n || msc_opener_state(p.opener) == MSC_OPENER_DATA) {
             size_t space, part = 0;
@@ -370,6 +416,7 @@ int main(int argc, char **argv)
     g_test_add_func("/record/truncation-is-an-error", test_truncation);
     g_test_add_func("/record/reordered-is-refused", test_reorder);
     g_test_add_func("/record/one-read-a-record", test_reads);
+    g_test_add_func("/record/multifd-packet-in-one-go", test_multifd_packet);
     g_test_add_func("/record/any-vector-of-buffers", test_vectors);
     g_test_add_func("/record/rekey-with-return-path-busy", test_rekey);
     return g_test_run();

@@ -24,6 +24,9 @@ G_BEGIN_DECLS
 
 /* Most payload bytes in one record. */
 #define MSC_RECORD_MAX_PAYLOAD (512 * 1024)
+/* Most that one call of msc_sealer_seal() takes: a packet of QEMU's multifd,
+ * 512 KiB of pages and its header, goes out in one write. */
+#define MSC_SEAL_MAX (MSC_RECORD_MAX_PAYLOAD + 64 * 1024)
 
 typedef struct MscSealer MscSealer;
 typedef struct MscOpener MscOpener;
@@ -43,7 +46,7 @@ typedef struct {
 /**
  * msc_sealer_seal: take payload from @iov and seal it, as one or more records.
  *
- * Takes at most MSC_RECORD_MAX_PAYLOAD bytes.  @iov may be guest memory that
+ * Takes at most MSC_SEAL_MAX bytes.  @iov may be guest memory that
  * changes meanwhile: short pieces are copied into the sealer's own buffer
  * before they are sealed; long ones (64 KiB, buffers that are neighbours count
  * as one) become records of their own, sealed without that copy: the ciphers
