@@ -70,15 +70,66 @@ static bool parse_member(MscControlRequest *request, const char *name,
     return bad_request(errp, "unknown member, or of the wrong type");
 }
 
+typedef struct {
+    gint64 members;             /* read, but not kept */
+    unsigned depth;
+    unsigned roots;
+} Seen;
+
+static void member_read(JsonParser *parser, JsonObject *object,
+                        const char *name, void *opaque)
+{
+    Seen *seen = opaque;
+
+    (void)parser;
+    (void)object;
+    (void)name;
+    seen->members++;
+}
+
+static void object_begins(JsonParser *parser, void *opaque)
+{
+    Seen *seen = opaque;
+
+    (void)parser;
+    seen->roots += !seen->depth++;
+}
+
+static void object_ends(JsonParser *parser, JsonObject *object, void *opaque)
+{
+    Seen *seen = opaque;
+
+    (void)parser;
+    seen->depth--;
+    seen->members -= json_object_get_size(object);
+}
+
+/*
+ * One object and nothing else.  Of two members with one name, as of two texts
+ * in a row, json-glib keeps the last and does not say so; it also takes
+ * "var x = {}".  So what it read is counted against what it kept.
+ */
 static JsonNode *parse_object(const char *text, size_t len, GError **errp)
 {
     g_autoptr(JsonParser) parser = json_parser_new_immutable();
     g_autoptr(GError) err = NULL;
+    Seen seen = { 0 };
     JsonNode *root;
 
+    g_signal_connect(parser, "object-member", G_CALLBACK(member_read), &seen);
+    g_signal_connect(parser, "object-start", G_CALLBACK(object_begins), &seen);
+    g_signal_connect(parser, "object-end", G_CALLBACK(object_ends), &seen);
+    if (!len || text[0] != '{') {
+        bad_request(errp, "not an object");
+        return NULL;
+    }
     if (!g_utf8_validate(text, (gssize)len, NULL) ||
         !json_parser_load_from_data(parser, text, (gssize)len, &err)) {
         bad_request(errp, err ? err->message : "not UTF-8");
+        return NULL;
+    }
+    if (seen.members || seen.roots != 1) {
+        bad_request(errp, "a member, or the whole request, is there twice");
         return NULL;
     }
     root = json_parser_get_root(parser);
@@ -114,8 +165,8 @@ bool msc_control_request_parse(const char *text, size_t len,
     return true;
 }
 
-static char *recv_text(int fd, gint64 deadline, const char *who, uint32_t *len,
-                       GError **errp)
+static char *recv_text(int fd, uint32_t max, gint64 deadline, const char *who,
+                       uint32_t *len, GError **errp)
 {
     g_autofree char *text = NULL;
     uint8_t be[4];
@@ -124,7 +175,7 @@ static char *recv_text(int fd, gint64 deadline, const char *who, uint32_t *len,
         return NULL;
     }
     *len = (uint32_t)be[0] << 24 | be[1] << 16 | be[2] << 8 | be[3];
-    if (!*len || *len > MSC_CONTROL_MAX) {
+    if (!*len || *len > max) {
         bad_request(errp, "bad length");
         return NULL;
     }
@@ -154,7 +205,8 @@ bool msc_control_read_request(int fd, MscControlRequest *request,
     g_autofree char *text = NULL;
     uint32_t len;
 
-    text = recv_text(fd, deadline, "the command line", &len, errp);
+    text = recv_text(fd, MSC_CONTROL_REQUEST_MAX, deadline,
+                     "the command line", &len, errp);
     return text && msc_control_request_parse(text, len, request, errp);
 }
 
@@ -181,8 +233,8 @@ static JsonNode *take_reply(int fd, unsigned timeout_ms, GError **errp)
     JsonObject *object;
     uint32_t len;
 
-    text = recv_text(fd, msc_deadline(timeout_ms), "migration-scd", &len,
-                     errp);
+    text = recv_text(fd, MSC_CONTROL_MAX, msc_deadline(timeout_ms),
+                     "migration-scd", &len, errp);
     root = text ? parse_object(text, len, errp) : NULL;
     if (!root) {
         return NULL;

@@ -17,7 +17,10 @@
 
 #include "frame.h"
 
+/* A reply, bytes. */
 #define MSC_CONTROL_MAX (1024 * 1024)
+/* A request: too short to nest deeply, as json-glib's parser recurses. */
+#define MSC_CONTROL_REQUEST_MAX 4096
 
 typedef enum {
     MSC_CONTROL_STATUS,
@@ -33,7 +36,7 @@ typedef struct {
 } MscControlRequest;
 
 void msc_control_request_clear(MscControlRequest *request);
-/* Strict: an unknown member is an error. */
+/* Strict: an unknown member, or one that is there twice, is an error. */
 bool msc_control_request_parse(const char *text, size_t len,
                                MscControlRequest *request, GError **errp);
 bool msc_control_read_request(int fd, MscControlRequest *request,
