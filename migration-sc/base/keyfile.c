@@ -104,8 +104,12 @@ GKeyFile *msc_keyfile_parse(const char *what, const char *data, size_t len,
 bool msc_keyfile_string(GKeyFile *file, const char *what, const char *group,
                         const char *key, char **text, GError **errp)
 {
-    *text = g_key_file_get_string(file, group, key, NULL);
-    if (!*text && g_key_file_has_key(file, group, key, NULL)) {
+    g_autoptr(GError) err = NULL;
+
+    /* With a bad escape, GLib up to 2.74 gives a string and an error. */
+    *text = g_key_file_get_string(file, group, key, &err);
+    if (err && g_key_file_has_key(file, group, key, NULL)) {
+        g_clear_pointer(text, g_free);
         g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
                     "%s: %s= cannot be read: a bad escape?", what, key);
         return false;

@@ -12,9 +12,11 @@
 
 #include "context.h"
 #include "error.h"
+#include "keyfile.h"
 #include "secret.h"
 
 #define GROUP "migration"
+#define WHAT "journal entry"
 #define ENTRY_SUFFIX ".entry"
 
 struct MscJournal {
@@ -111,15 +113,29 @@ static void set_base64(GKeyFile *file, const char *prefix, const char *key,
     g_key_file_set_string(file, GROUP, name, text);
 }
 
+static bool get_text(GKeyFile *file, const char *key, char **text,
+                     GError **errp)
+{
+    g_clear_pointer(text, g_free);
+    if (!msc_keyfile_string(file, WHAT, GROUP, key, text, errp)) {
+        return false;
+    }
+    if (!*text) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_MALFORMED, "%s: no %s=", WHAT,
+                    key);
+    }
+    return *text != NULL;
+}
+
 static bool get_base64(GKeyFile *file, const char *prefix, const char *key,
                     uint8_t *data, size_t len, GError **errp)
 {
     g_autofree char *name = g_strconcat(prefix, key, NULL);
-    g_autofree char *text = g_key_file_get_string(file, GROUP, name, errp);
+    g_autofree char *text = NULL;
     g_autofree guchar *decoded = NULL;
     gsize got;
 
-    if (!text) {
+    if (!get_text(file, name, &text, errp)) {
         return false;
     }
     decoded = g_base64_decode(text, &got);
@@ -166,9 +182,9 @@ char *msc_entry_format(const MscEntry *entry)
 
 static bool get_stage(GKeyFile *file, MscStage *stage, GError **errp)
 {
-    g_autofree char *text = g_key_file_get_string(file, GROUP, "stage", errp);
+    g_autofree char *text = NULL;
 
-    if (!text) {
+    if (!get_text(file, "stage", &text, errp)) {
         return false;
     }
     for (size_t i = 0; i < G_N_ELEMENTS(stage_names); i++) {
@@ -180,14 +196,6 @@ static bool get_stage(GKeyFile *file, MscStage *stage, GError **errp)
     g_set_error(errp, MSC_ERROR, MSC_ERROR_MALFORMED, "unknown stage '%s'",
                 text);
     return false;
-}
-
-static bool get_text(GKeyFile *file, const char *key, char **text,
-                     GError **errp)
-{
-    g_free(*text);
-    *text = g_key_file_get_string(file, GROUP, key, errp);
-    return *text != NULL;
 }
 
 static bool get_u64(GKeyFile *file, const char *key, uint64_t *v,
@@ -205,12 +213,21 @@ static bool get_u64(GKeyFile *file, const char *key, uint64_t *v,
 
 MscEntry *msc_entry_parse(const char *data, size_t len, GError **errp)
 {
+    static const char *const keys[] = {
+        "id", "role", "stage", "vm", "name", "peer", "suite", "kem", "error",
+        "started-us", "boot-offset-us", "flows", "left-behind", "bytes",
+        "elapsed-us", "token-ready", "token-release", "token-done",
+        "token-abandon", "commitment-ready", "commitment-release",
+        "commitment-done", "commitment-abandon", NULL
+    };
+    static const MscKeyFileGroup groups[] = { { GROUP, keys }, { 0 } };
     g_autoptr(MscEntry) entry = msc_entry_new(MSC_ROLE_SOURCE, "", "");
-    g_autoptr(GKeyFile) file = g_key_file_new();
+    g_autoptr(GKeyFile) file = msc_keyfile_parse(WHAT, data, len, groups,
+                                                 errp);
     g_autofree char *role = NULL;
     uint64_t started;
 
-    if (!g_key_file_load_from_data(file, data, len, G_KEY_FILE_NONE, errp) ||
+    if (!file ||
         !get_base64(file, "", "id", entry->id, sizeof(entry->id), errp) ||
         !get_text(file, "role", &role, errp) ||
         !get_stage(file, &entry->stage, errp) ||

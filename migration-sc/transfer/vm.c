@@ -37,9 +37,13 @@ static bool vm_error(GError **errp, const char *what, const char *key,
 static bool parse_addresses(GKeyFile *file, const char *what, const char *key,
                             GArray *out, GError **errp)
 {
+    g_autoptr(GError) list_err = NULL;
     g_auto(GStrv) list =
-        g_key_file_get_string_list(file, GROUP, key, NULL, NULL);
+        g_key_file_get_string_list(file, GROUP, key, NULL, &list_err);
 
+    if (list_err && g_key_file_has_key(file, GROUP, key, NULL)) {
+        return vm_error(errp, what, key, list_err);
+    }
     for (char **text = list; text && *text; text++) {
         g_autoptr(GError) err = NULL;
         MscAddress address;
@@ -55,12 +59,15 @@ static bool parse_addresses(GKeyFile *file, const char *what, const char *key,
 static bool parse_selector(GKeyFile *file, const char *what, MscSelector *s,
                            GError **errp)
 {
-    g_autofree char *mark = g_key_file_get_string(file, GROUP, "mark", NULL);
-    g_autofree char *policy =
-        g_key_file_get_string(file, GROUP, "nat-policy", NULL);
+    g_autofree char *policy = NULL;
+    g_autofree char *mark = NULL;
     g_autoptr(GError) err = NULL;
     unsigned zone;
 
+    if (!msc_keyfile_string(file, what, GROUP, "mark", &mark, errp) ||
+        !msc_keyfile_string(file, what, GROUP, "nat-policy", &policy, errp)) {
+        return false;
+    }
     s->has_zone = g_key_file_has_key(file, GROUP, "zone", NULL);
     if (!msc_keyfile_uint(file, what, GROUP, "zone", 0, UINT16_MAX, &zone,
                           errp)) {
@@ -113,7 +120,11 @@ MscVm *msc_vm_parse(const char *uuid, const char *data, size_t len,
         return NULL;
     }
     vm->uuid = g_strdup(uuid);
-    vm->name = g_key_file_get_string(file, GROUP, "name", NULL);
+    if (!msc_keyfile_string(file, what, GROUP, "name", &vm->name, errp) ||
+        !msc_keyfile_string(file, what, GROUP, "cgroup", &vm->cgroup, errp) ||
+        !msc_keyfile_string(file, what, GROUP, "peer", &vm->peer, errp)) {
+        return NULL;
+    }
     if (!vm->name) {
         vm->name = g_strdup(uuid);
     }
@@ -127,14 +138,12 @@ MscVm *msc_vm_parse(const char *uuid, const char *data, size_t len,
         return NULL;
     }
     vm->uid = uid;
-    vm->cgroup = g_key_file_get_string(file, GROUP, "cgroup", NULL);
     /* An empty prefix would be a prefix of every cgroup. */
     if (vm->cgroup && (vm->cgroup[0] != '/' ||
                        g_str_has_suffix(vm->cgroup, "/"))) {
         vm_error(errp, what, "cgroup", NULL);
         return NULL;
     }
-    vm->peer = g_key_file_get_string(file, GROUP, "peer", NULL);
     if (vm->peer && !msc_name_is_safe(vm->peer)) {
         vm_error(errp, what, "peer", NULL);
         return NULL;
