@@ -188,9 +188,9 @@ static bool call_journalled(MscClient *client, uint16_t type,
     return ok;
 }
 
-MscClient *msc_client_open(const char *socket_path, MscRole role,
-                           const char *vm_uuid, unsigned timeout_ms,
-                           GError **errp)
+static MscClient *client_open(const char *socket_path, MscRole role,
+                              bool transport_only, const char *vm_uuid,
+                              unsigned timeout_ms, GError **errp)
 {
     g_autoptr(MscClient) client = g_new0(MscClient, 1);
     g_autoptr(GByteArray) payload = g_byte_array_new();
@@ -207,6 +207,7 @@ MscClient *msc_client_open(const char *socket_path, MscRole role,
     client->socket_path = g_strdup(socket_path);
     client->timeout_ms = timeout_ms ? timeout_ms : OPEN_TIMEOUT_MS;
     client->open.role = role;
+    client->open.transport_only = transport_only;
     if (!msc_uuid_parse(vm_uuid, uuid, errp)) {
         return NULL;
     }
@@ -228,6 +229,20 @@ MscClient *msc_client_open(const char *socket_path, MscRole role,
         client->timeout_ms = opened.timeout_ms;
     }
     return g_steal_pointer(&client);
+}
+
+MscClient *msc_client_open(const char *socket_path, MscRole role,
+                           const char *vm_uuid, unsigned timeout_ms,
+                           GError **errp)
+{
+    return client_open(socket_path, role, false, vm_uuid, timeout_ms, errp);
+}
+
+MscClient *msc_client_open_transport(const char *socket_path, MscRole role,
+                                     const char *vm_uuid, unsigned timeout_ms,
+                                     GError **errp)
+{
+    return client_open(socket_path, role, true, vm_uuid, timeout_ms, errp);
 }
 
 void msc_client_cancel(MscClient *client)

@@ -231,7 +231,7 @@ static MscHandshake *try_full_handshake(Channel *c, int fd,
     }
     record_session(t, hs);
     if (source ? !msc_source_admitted(t, msc_handshake_answer(hs), errp)
-               : !msc_transfer_set_stage(t, MSC_STAGE_ADMITTED, false, errp)) {
+               : !msc_transfer_set_stage(t, msc_admitted_stage(t), false, errp)) {
         return NULL;
     }
     if (!send_message(fd, last, deadline, errp)) {
@@ -252,7 +252,7 @@ static void record_failure(const Channel *c, const char *why)
     MscEntry *entry = t->entry;
     bool source = entry->role == MSC_ROLE_SOURCE;
 
-    if (entry->stage == MSC_STAGE_ADMITTED) {
+    if (entry->stage == msc_admitted_stage(t)) {
         /* The other host may not know yet that it was admitted. */
         if (source) {
             msc_source_give_up(t, why, NULL);

@@ -61,12 +61,31 @@ static bool parse_crypto(GKeyFile *file, MscConfig *config, GError **errp)
     return true;
 }
 
+static bool parse_context(GKeyFile *file, MscConfig *config, GError **errp)
+{
+    g_autofree char *context = NULL;
+
+    if (!msc_keyfile_string(file, WHAT, "handoff", "context", &context,
+                            errp)) {
+        return false;
+    }
+    config->context_optional = context && !strcmp(context, "optional");
+    if (context && !config->context_optional && strcmp(context, "required")) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
+                    "%s: context=%s must be required or optional", WHAT,
+                    context);
+        return false;
+    }
+    return true;
+}
+
 MscConfig *msc_config_parse(const char *data, size_t len, GError **errp)
 {
     static const char *const transport[] = {
         "suites", "minimum", "post-quantum", "handshake-timeout-ms", NULL
     };
-    static const char *const handoff[] = { "helper-timeout-ms", NULL };
+    static const char *const handoff[] = { "helper-timeout-ms", "context",
+                                           NULL };
     static const MscKeyFileGroup groups[] = {
         { "transport", transport }, { "handoff", handoff }, { 0 }
     };
@@ -83,6 +102,7 @@ MscConfig *msc_config_parse(const char *data, size_t len, GError **errp)
                           600000, &config->handshake_timeout_ms, errp) ||
         !msc_keyfile_uint(file, WHAT, "handoff", "helper-timeout-ms", 100,
                           600000, &config->helper_timeout_ms, errp) ||
+        !parse_context(file, config, errp) ||
         !parse_crypto(file, config, errp)) {
         return NULL;
     }

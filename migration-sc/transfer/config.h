@@ -15,6 +15,7 @@ typedef struct {
     char **suites;
     bool post_quantum_only;         /* [transport] post-quantum= preferred */
     unsigned handshake_timeout_ms;  /* [transport] handshake-timeout-ms= 5000 */
+    bool context_optional;          /* [handoff] context= required */
     unsigned helper_timeout_ms;     /* [handoff] helper-timeout-ms= 10000 */
 } MscConfig;
 

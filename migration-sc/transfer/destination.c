@@ -48,6 +48,31 @@ static bool admit_section(MscTransfer *t, const MscSection *s,
     return true;
 }
 
+/* Both ends must mean the same, or a guest would lose its context unnoticed. */
+static bool agree_on_context(MscTransfer *t,
+                             const MscAdmissionRequest *request, GError **errp)
+{
+    bool context = request->flags & MSC_ADMISSION_CONTEXT;
+
+    if (context && t->transport_only) {
+        g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_REFUSED,
+                            "the guest comes with its security context, but "
+                            "here waits a tunnel, which carries transport "
+                            "only");
+    } else if (!context && !t->transport_only) {
+        g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_REFUSED,
+                            "the source offers transport only, but here the "
+                            "guest is awaited with its security context");
+    } else if (!context && request->sections->len) {
+        g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
+                            "admission request: transport only, but with "
+                            "state of the guest");
+    } else {
+        return true;
+    }
+    return false;
+}
+
 static bool admit_all(MscTransfer *t, const MscAdmissionRequest *request,
                       GPtrArray *answers, GError **errp)
 {
@@ -86,7 +111,8 @@ GBytes *msc_destination_admit(MscTransfer *t, GBytes *bytes, const char *peer,
         !msc_admission_request_decode(bytes, &request, errp)) {
         return NULL;
     }
-    ok = admit_all(t, &request, answers, errp);
+    ok = agree_on_context(t, &request, errp) &&
+         admit_all(t, &request, answers, errp);
     g_ptr_array_unref(request.sections);
     if (!ok) {
         return NULL;
@@ -375,7 +401,7 @@ bool msc_destination_undo(MscTransfer *t, const char *why, GError **errp)
     MscStage stage = t->entry->stage;
     g_autoptr(GError) err = NULL;
 
-    if (stage == MSC_STAGE_ABORTED) {
+    if (stage == MSC_STAGE_ABORTED || msc_transfer_close(t, why)) {
         return true;
     }
     if ((stage == MSC_STAGE_STAGED || stage == MSC_STAGE_READY) &&

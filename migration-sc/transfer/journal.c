@@ -29,8 +29,10 @@ static const char *const stage_names[] = {
     [MSC_STAGE_FINISHED] = "finished",   [MSC_STAGE_THAWED] = "thawed",
     [MSC_STAGE_STAGED] = "staged",       [MSC_STAGE_READY] = "ready",
     [MSC_STAGE_COMMITTED] = "committed", [MSC_STAGE_ABORTED] = "aborted",
+    [MSC_STAGE_TRANSPORT] = "transport-only",
+    [MSC_STAGE_CLOSED] = "closed",
 };
-G_STATIC_ASSERT(G_N_ELEMENTS(stage_names) == MSC_STAGE_ABORTED + 1);
+G_STATIC_ASSERT(G_N_ELEMENTS(stage_names) == MSC_STAGE_CLOSED + 1);
 
 static const char *const token_keys[] = { "ready", "release", "done",
                                           "abandon" };
@@ -44,7 +46,8 @@ const char *msc_stage_name(MscStage stage)
 bool msc_stage_is_final(MscStage stage)
 {
     return stage == MSC_STAGE_FINISHED || stage == MSC_STAGE_THAWED ||
-           stage == MSC_STAGE_COMMITTED || stage == MSC_STAGE_ABORTED;
+           stage == MSC_STAGE_COMMITTED || stage == MSC_STAGE_ABORTED ||
+           stage == MSC_STAGE_CLOSED;
 }
 
 MscEntry *msc_entry_new(MscRole role, const char *vm, const char *name)

@@ -30,10 +30,13 @@ typedef enum {
     MSC_STAGE_READY,        /* READY was given out: the source may release */
     MSC_STAGE_COMMITTED,    /* the guest is ours */
     MSC_STAGE_ABORTED,      /* undone; the guest will never run here */
+    /* without a security context, in place of all that follows ADMITTED */
+    MSC_STAGE_TRANSPORT,    /* both helpers are willing */
+    MSC_STAGE_CLOSED,       /* over; where the guest is, QEMU knows */
 } MscStage;
 
 const char *msc_stage_name(MscStage stage);
-/* FINISHED, THAWED, COMMITTED, ABORTED: nothing can follow. */
+/* FINISHED, THAWED, COMMITTED, ABORTED, CLOSED: nothing can follow. */
 bool msc_stage_is_final(MscStage stage);
 
 typedef struct {

@@ -15,17 +15,18 @@ GBytes *msc_source_admission(MscTransfer *t, GError **errp)
 {
     const MscProvider *const *p = msc_hub_providers(t->hub);
     MscAdmissionRequest request = {
-        .flags = MSC_ADMISSION_CONTEXT,
+        .flags = t->transport_only ? 0 : MSC_ADMISSION_CONTEXT,
         .boot_us = msc_boot_us(),
     };
     uint8_t *token = t->entry->token[MSC_PROOF_RELEASE - 1];
     g_autoptr(GPtrArray) sections = msc_sections_new();
     GBytes *bytes;
 
-    if (t->vm->selector->nat_policy == MSC_NAT_LEAVE_BEHIND) {
+    if (!t->transport_only &&
+        t->vm->selector->nat_policy == MSC_NAT_LEAVE_BEHIND) {
         request.flags |= MSC_ADMISSION_LEAVE_BEHIND;
     }
-    for (; *p; p++) {
+    for (; *p && !t->transport_only; p++) {
         g_autoptr(GBytes) summary =
             (*p)->summarize(t->vm->selector,
                             MSC_ADMISSION_MAX / (2 * MSC_SECTIONS_MAX), errp);
@@ -64,7 +65,7 @@ bool msc_source_admitted(MscTransfer *t, GBytes *bytes, GError **errp)
     memcpy(t->entry->commitment[MSC_PROOF_ABANDON - 1], answer.abandon,
            sizeof(answer.abandon));
     t->answers = answer.sections;
-    return msc_transfer_set_stage(t, MSC_STAGE_ADMITTED, false, errp);
+    return msc_transfer_set_stage(t, msc_admitted_stage(t), false, errp);
 }
 
 static bool collect_all(MscTransfer *t, GError **errp)
@@ -252,7 +253,7 @@ bool msc_source_give_up(MscTransfer *t, const char *why, GError **errp)
     const MscProvider *const *p = msc_hub_providers(t->hub);
     bool ok = true;
 
-    if (t->entry->stage == MSC_STAGE_THAWED) {
+    if (t->entry->stage == MSC_STAGE_THAWED || msc_transfer_close(t, why)) {
         return true;
     }
     for (; *p; p++) {

@@ -29,7 +29,8 @@ static const Row rows[] = {
     { MSC_MSG_FINISH, MSC_ROLE_SOURCE, AT(RELEASED) | AT(FINISHED),
       msc_source_finish },
     { MSC_MSG_THAW, MSC_ROLE_SOURCE,
-      AT(OPEN) | AT(ADMITTED) | AT(FROZEN) | AT(THAWED), msc_source_thaw },
+      AT(OPEN) | AT(ADMITTED) | AT(FROZEN) | AT(THAWED) | AT(TRANSPORT),
+      msc_source_thaw },
 
     { MSC_MSG_STAGE, MSC_ROLE_DESTINATION, AT(ADMITTED),
       msc_destination_stage },
@@ -38,7 +39,7 @@ static const Row rows[] = {
     { MSC_MSG_COMMIT, MSC_ROLE_DESTINATION, AT(READY) | AT(COMMITTED),
       msc_destination_commit },
     { MSC_MSG_ABORT, MSC_ROLE_DESTINATION,
-      AT(OPEN) | AT(ADMITTED) | AT(STAGED) | AT(ABORTED),
+      AT(OPEN) | AT(ADMITTED) | AT(STAGED) | AT(ABORTED) | AT(TRANSPORT),
       msc_destination_abort },
 };
 

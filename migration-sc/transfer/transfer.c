@@ -130,10 +130,22 @@ void msc_transfer_end(MscTransfer *t, MscStage stage, const char *why)
     }
 }
 
+bool msc_transfer_close(MscTransfer *t, const char *why)
+{
+    if (t->entry->stage != MSC_STAGE_TRANSPORT) {
+        return false;
+    }
+    msc_transfer_end(t, MSC_STAGE_CLOSED, why);
+    return true;
+}
+
 /* Brings what a crash left to a safe end; what needs a verdict is kept. */
 static void recover(MscTransfer *t)
 {
     switch (t->entry->stage) {
+    case MSC_STAGE_TRANSPORT:
+        msc_transfer_close(t, "the helper was restarted");
+        break;
     case MSC_STAGE_ADMITTED:
     case MSC_STAGE_FROZEN:
     case MSC_STAGE_STAGED:
@@ -299,6 +311,15 @@ MscTransfer *msc_hub_open(MscHub *hub, const MscOpenMessage *open, uid_t uid,
     if (!vm) {
         return NULL;
     }
+    if (open->transport_only && !hub->config->context_optional) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_REFUSED,
+                    "guest %s may not move without its security context: "
+                    "this host's policy is context=required; "
+                    "'[handoff] context=optional' in migration-sc.conf would "
+                    "allow transport only", vm->name);
+        msc_vm_free(vm);
+        return NULL;
+    }
     /* On the destination the other host may know more: msc_hub_supersede. */
     undecided = open->role == MSC_ROLE_SOURCE
                     ? msc_hub_find(hub, msc_transfer_undecided, open->vm)
@@ -312,6 +333,7 @@ MscTransfer *msc_hub_open(MscHub *hub, const MscOpenMessage *open, uid_t uid,
         return NULL;
     }
     t = transfer_new(hub, msc_entry_new(open->role, open->vm, vm->name), vm);
+    t->transport_only = open->transport_only;
     g_atomic_int_set(&t->connected, true);
     g_mutex_lock(&hub->lock);
     g_ptr_array_add(hub->transfers, t);
@@ -454,6 +476,9 @@ void msc_transfer_disconnect(MscTransfer *t)
     g_atomic_int_set(&t->connected, false);
     switch (t->entry->stage) {
     case MSC_STAGE_OPEN:
+        break;
+    case MSC_STAGE_TRANSPORT:
+        msc_transfer_close(t, "the tunnel was gone before its end");
         break;
     case MSC_STAGE_ADMITTED:
     case MSC_STAGE_FROZEN:

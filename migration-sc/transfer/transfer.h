@@ -33,6 +33,7 @@ typedef struct {
     MscEntry *entry;
     MscVm *vm;
     uint8_t token[MSC_TOKEN_LEN];   /* what QEMU shows for further channels */
+    bool transport_only;            /* no context; never changes */
     gint connected;                 /* atomic: a QEMU is behind it */
     /* Atomic copies of entry->stage and of (context != NULL), as of the last
      * msc_transfer_unlock(): for the hub, which must not wait for a verb. */
@@ -132,6 +133,14 @@ bool msc_transfer_set_stage(MscTransfer *t, MscStage stage, bool durable,
                             GError **errp);
 /* As above for an end that has to be taken even if the disk is full. */
 void msc_transfer_end(MscTransfer *t, MscStage stage, const char *why);
+/* What a finished handshake leads to. */
+static inline MscStage msc_admitted_stage(const MscTransfer *t)
+{
+    return t->transport_only ? MSC_STAGE_TRANSPORT : MSC_STAGE_ADMITTED;
+}
+
+/* Transport only: over.  Anything else: false, nothing done. */
+bool msc_transfer_close(MscTransfer *t, const char *why);
 uint64_t msc_boot_us(void);
 
 /* source.c; the lock is held. */

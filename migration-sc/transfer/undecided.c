@@ -46,6 +46,7 @@ bool msc_hub_verdict(MscHub *hub, const MscAttachMessage *attach, uid_t uid,
                      pid_t pid, MscVerdict *verdict, GError **errp)
 {
     g_autoptr(MscTransfer) t = msc_hub_attach(hub, attach, uid, pid, errp);
+    bool ok = true;
 
     if (!t) {
         return false;
@@ -66,6 +67,13 @@ bool msc_hub_verdict(MscHub *hub, const MscAttachMessage *attach, uid_t uid,
         msc_transfer_note_undecided(t);
         *verdict = MSC_VERDICT_PENDING;
         break;
+    case MSC_STAGE_TRANSPORT:
+    case MSC_STAGE_CLOSED:
+        g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_STATE,
+                            "a migration without security context has no "
+                            "verdict of the helpers");
+        ok = false;
+        break;
     default:
         /* Neither side has gone too far: asking withdraws. */
         if (t->entry->role == MSC_ROLE_SOURCE) {
@@ -77,7 +85,7 @@ bool msc_hub_verdict(MscHub *hub, const MscAttachMessage *attach, uid_t uid,
         }
     }
     msc_transfer_unlock(t);
-    return true;
+    return ok;
 }
 
 /* Ended, and the code for the other host may be asked for again; tokens do

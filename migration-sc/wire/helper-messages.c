@@ -84,12 +84,19 @@ static void put_uuid(GByteArray *out, const char *vm)
     msc_put_bytes(out, uuid, sizeof(uuid));
 }
 
-static bool read_role(MscReader *r, MscRole *role)
+/* @transport_only: that bit, too, may be set; NULL if it must not. */
+static bool read_role(MscReader *r, MscRole *role, bool *transport_only)
 {
     uint8_t v;
 
-    if (!msc_reader_u8(r, &v) ||
-        (v != MSC_ROLE_SOURCE && v != MSC_ROLE_DESTINATION)) {
+    if (!msc_reader_u8(r, &v)) {
+        return false;
+    }
+    if (transport_only) {
+        *transport_only = v & MSC_OPEN_TRANSPORT_ONLY;
+        v &= (uint8_t)~MSC_OPEN_TRANSPORT_ONLY;
+    }
+    if (v != MSC_ROLE_SOURCE && v != MSC_ROLE_DESTINATION) {
         return false;
     }
     *role = (MscRole)v;
@@ -99,7 +106,8 @@ static bool read_role(MscReader *r, MscRole *role)
 void msc_open_encode(const MscOpenMessage *m, GByteArray *out)
 {
     msc_put_u16(out, MSC_HELPER_VERSION);
-    msc_put_u8(out, (uint8_t)m->role);
+    msc_put_u8(out, (uint8_t)(m->role | (m->transport_only
+                                             ? MSC_OPEN_TRANSPORT_ONLY : 0)));
     put_uuid(out, m->vm);
 }
 
@@ -115,7 +123,8 @@ bool msc_open_decode(const void *data, size_t len, MscOpenMessage *m,
         return msc_reader_error(&r, errp, what,
                                 "unknown version of the helper protocol");
     }
-    if (!read_role(&r, &m->role) || !uuid_text(&r, m->vm)) {
+    if (!read_role(&r, &m->role, &m->transport_only) ||
+        !uuid_text(&r, m->vm)) {
         return msc_reader_error(&r, errp, what, "bad role or UUID");
     }
     return msc_reader_end(&r, errp, what);
@@ -287,7 +296,7 @@ bool msc_attach_decode(const void *data, size_t len, MscAttachMessage *m,
         return msc_reader_error(&r, errp, what,
                                 "unknown version of the helper protocol");
     }
-    if (!read_role(&r, &m->role) || !uuid_text(&r, m->vm) ||
+    if (!read_role(&r, &m->role, NULL) || !uuid_text(&r, m->vm) ||
         !msc_reader_copy(&r, m->migration_id, sizeof(m->migration_id))) {
         return msc_reader_error(&r, errp, what, "bad field");
     }

@@ -45,8 +45,12 @@ void msc_frame_header_encode(uint8_t header[MSC_HELPER_HEADER], uint16_t type,
 bool msc_frame_header_decode(const uint8_t header[MSC_HELPER_HEADER],
                              uint16_t *type, uint32_t *len, GError **errp);
 
+/* Set in the role of OPEN: no security context will move. */
+#define MSC_OPEN_TRANSPORT_ONLY 0x80
+
 typedef struct {
     MscRole role;
+    bool transport_only;
     char vm[MSC_UUID_STR_LEN + 1];
 } MscOpenMessage;
 

@@ -129,6 +129,10 @@ static void test_config(void)
         { "[transport]\nhandshake-timeout-ms=\\q\n",
           "handshake-timeout-ms" },
         { "[transport]\nsuite=x\n", "suite" },
+        { "[handoff]\ncontext=required\n", NULL },
+        { "[handoff]\ncontext=optional\n", NULL },
+        { "[handoff]\ncontext=no\n", "context=no must be" },
+        { "[handoff]\ncontext=\n", "context=" },
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -162,6 +166,7 @@ static void test_suite_policy(void)
 
 #define HAS(config, name) \
     g_strv_contains((const char *const *)(config)->suites, name)
+    g_assert_false(plain->context_optional);
     g_assert_false(HAS(plain, "integrity-only"));
     g_assert_true(HAS(plain, "xchacha20-poly1305"));
     g_assert_true(HAS(plain, "aegis-128l") == aegis);

@@ -162,6 +162,18 @@ static void test_helper_messages(void)
     msc_open_encode(&open, out);
     check_strict(out, decode_open);
     g_byte_array_set_size(out, 0);
+    open.transport_only = true;
+    msc_open_encode(&open, out);
+    check_strict(out, decode_open);
+    g_assert_cmpuint(out->data[2], ==, MSC_ROLE_SOURCE |
+                                       MSC_OPEN_TRANSPORT_ONLY);
+    open.transport_only = false;
+    g_assert_true(msc_open_decode(out->data, out->len, &open, NULL));
+    g_assert_true(open.transport_only);
+    /* Any other bit is no role. */
+    out->data[2] |= 0x40;
+    g_assert_false(msc_open_decode(out->data, out->len, &open, NULL));
+    g_byte_array_set_size(out, 0);
     msc_attach_encode(&attach, out);
     check_strict(out, decode_attach);
     g_byte_array_set_size(out, 0);

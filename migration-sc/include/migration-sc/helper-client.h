@@ -68,6 +68,20 @@ MscClient *msc_client_open(const char *socket_path, MscRole role,
                            const char *vm_uuid, unsigned timeout_ms,
                            GError **errp);
 
+/**
+ * msc_client_open_transport: likewise, for a stream whose other end is no
+ * patched QEMU: channels are protected, but no security context moves.
+ *
+ * Both hosts' policies must name it (context=optional), and both ends must
+ * have opened their session so.  Of the calls below only
+ * msc_client_handshake() and, to end it with a reason for the record ("" if
+ * all went well), msc_client_thaw() on the source and msc_client_abort() on
+ * the destination are for it.
+ */
+MscClient *msc_client_open_transport(const char *socket_path, MscRole role,
+                                     const char *vm_uuid, unsigned timeout_ms,
+                                     GError **errp);
+
 /* Cancel from any thread: calls that block return with an error, now and
  * later.  The helper takes it like a lost connection. */
 void msc_client_cancel(MscClient *client);
