@@ -35,6 +35,6 @@ typedef bool MscCommand(MscCli *cli, int argc, char **argv, GError **errp);
 
 MscCommand msc_cmd_keygen, msc_cmd_peer, msc_cmd_vm, msc_cmd_status,
     msc_cmd_resolve, msc_cmd_inspect, msc_cmd_snapshot, msc_cmd_restore,
-    msc_cmd_doctor;
+    msc_cmd_tunnel, msc_cmd_doctor;
 
 #endif

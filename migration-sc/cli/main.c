@@ -26,6 +26,7 @@ static const struct {
     { "inspect", msc_cmd_inspect, "print a file of security context" },
     { "snapshot", msc_cmd_snapshot, "save a guest's context to a file" },
     { "restore", msc_cmd_restore, "install a context from a file" },
+    { "tunnel", msc_cmd_tunnel, "protect a stock QEMU's migration" },
     { "doctor", msc_cmd_doctor, "what this host lacks, and the fix" },
 };
 
