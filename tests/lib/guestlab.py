@@ -200,6 +200,9 @@ class GuestLab(Lab):
               "completed")
         info = source.qmp.cmd("query-migrate")
         stops = [e for e in source.qmp.events if e["event"] == "STOP"]
+        if not stops:
+            raise RuntimeError(f"the source said no STOP: {info}, "
+                               f"{source.qmp.events}")
         stamp = stops[-1]["timestamp"]
         stop = stamp["seconds"] + stamp["microseconds"] / 1e6
         return {"downtime_ms": round(

@@ -48,15 +48,15 @@ class Qmp:
             except OSError:
                 time.sleep(0.05)
         self.sock.settimeout(30)
-        self.file = self.sock.makefile("rw")
+        # Not "rw": a write then drops what was read ahead, events with it.
+        self.file = self.sock.makefile("r")
         self.events = []
         self.file.readline()
         self.cmd("qmp_capabilities")
 
     def cmd(self, name, **args):
-        self.file.write(json.dumps({"execute": name, "arguments": args}))
-        self.file.write("\n")
-        self.file.flush()
+        line = json.dumps({"execute": name, "arguments": args}) + "\n"
+        self.sock.sendall(line.encode())
         while True:
             line = self.file.readline()
             if not line:
