@@ -3,8 +3,11 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
+#include <cap-ng.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "commands.h"
@@ -19,6 +22,9 @@
 
 /* What one QEMU channel needs locked at most, with room to spare. */
 #define MEMLOCK_WANTED (1024 * 1024)
+
+/* 2025-01-01, seconds since 1970. */
+#define BUILT_AFTER 1735689600
 
 typedef struct {
     GPtrArray *problems;        /* must be fixed */
@@ -103,6 +109,99 @@ static void check_daemon(MscCli *cli, Findings *f)
     }
 }
 
+/* Both sockets as migration-scd makes them. */
+static void check_socket(MscCli *cli, const char *name, mode_t mode,
+                         Findings *f)
+{
+    g_autofree char *path = g_build_filename(cli->runtime_dir, name, NULL);
+    struct stat st;
+
+    /* That it is missing, check_daemon() says. */
+    if (!stat(path, &st) && (!S_ISSOCK(st.st_mode) ||
+                             (st.st_mode & 0777) != mode || st.st_uid)) {
+        g_ptr_array_add(f->problems, g_strdup_printf(
+            "'%s' must be a socket of root's with mode %04o: restart "
+            "migration-scd", path, (unsigned)mode));
+    }
+}
+
+static void check_capability(Findings *f)
+{
+    capng_get_caps_process();
+    if (!capng_have_capability(CAPNG_EFFECTIVE, CAP_NET_ADMIN)) {
+        g_ptr_array_add(f->problems, g_strdup(
+            "no CAP_NET_ADMIN: run this, snapshot and restore as root"));
+    }
+}
+
+/* A clock that starts at 1970 lets expired peers in, and new ones not. */
+static void check_clock(Findings *f)
+{
+    if (g_get_real_time() / G_USEC_PER_SEC < BUILT_AFTER) {
+        g_ptr_array_add(f->problems, g_strdup(
+            "the clock is before this program was written: set it, or "
+            "run an NTP client"));
+    }
+}
+
+static void check_accounting(Findings *f)
+{
+    g_autofree char *text = NULL;
+
+    if (g_file_get_contents("/proc/sys/net/netfilter/nf_conntrack_acct",
+                            &text, NULL, NULL) && text[0] == '0') {
+        g_ptr_array_add(f->notes, g_strdup(
+            "the kernel does not count bytes of flows here: set sysctl "
+            "net.netfilter.nf_conntrack_acct=1 if rules or people need it"));
+    }
+}
+
+static bool knows_our_object(const char *qemu)
+{
+    const char *argv[] = { qemu, "-object", "help", NULL };
+    g_autofree char *out = NULL;
+
+    return g_spawn_sync(NULL, (char **)argv, NULL,
+                        G_SPAWN_STDERR_TO_DEV_NULL, NULL, NULL, &out, NULL,
+                        NULL, NULL) &&
+           strstr(out, "migration-sc") != NULL;
+}
+
+static void check_qemu(Findings *f)
+{
+    g_auto(GStrv) dirs = g_strsplit(g_getenv("PATH") ? g_getenv("PATH") : "",
+                                    ":", -1);
+    g_autofree char *without = NULL;
+
+    for (char **dir = dirs; *dir; dir++) {
+        GDir *d = g_dir_open(*dir, 0, NULL);
+        const char *name;
+
+        while (d && (name = g_dir_read_name(d))) {
+            g_autofree char *path = g_build_filename(*dir, name, NULL);
+
+            if (!g_str_has_prefix(name, "qemu-system-")) {
+                continue;
+            }
+            if (knows_our_object(path)) {
+                g_dir_close(d);
+                return;
+            }
+            g_free(without);
+            without = g_steal_pointer(&path);
+        }
+        if (d) {
+            g_dir_close(d);
+        }
+    }
+    g_ptr_array_add(f->notes, without
+        ? g_strdup_printf("'%s' has no migration-sc object, and neither has "
+                          "another in PATH: build QEMU with qemu-patches/",
+                          without)
+        : g_strdup("no qemu-system-* in PATH: build QEMU with "
+                   "qemu-patches/"));
+}
+
 static void check_providers(Findings *f)
 {
     for (const MscProvider *const *p = msc_providers(); *p; p++) {
@@ -146,7 +245,13 @@ bool msc_cmd_doctor(MscCli *cli, int argc, char **argv, GError **errp)
     }
     check_config(cli, &f);
     check_crypto(&f);
+    check_capability(&f);
+    check_clock(&f);
     check_daemon(cli, &f);
+    check_socket(cli, "helper.sock", 0666, &f);
+    check_socket(cli, "control.sock", 0600, &f);
+    check_qemu(&f);
+    check_accounting(&f);
     check_providers(&f);
     if (cli->json) {
         b = json_builder_new();

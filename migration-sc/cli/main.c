@@ -6,6 +6,7 @@
  */
 #include <sodium.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "commands.h"
@@ -45,6 +46,7 @@ bool msc_cli_parse(MscCli *cli, int *argc, char ***argv,
                    const GOptionEntry *entries, int min, int max,
                    const char *arguments, const char *summary, GError **errp)
 {
+    gboolean version = FALSE;
     const GOptionEntry common[] = {
         { "config-dir", 0, 0, G_OPTION_ARG_FILENAME, &cli->config_dir,
           "keys, peers, guests (" MSC_CONFIG_DIR ")", "DIR" },
@@ -54,6 +56,8 @@ bool msc_cli_parse(MscCli *cli, int *argc, char ***argv,
           "journal (" MSC_STATE_DIR ")", "DIR" },
         { "json", 0, 0, G_OPTION_ARG_NONE, &cli->json,
           "output for programs", NULL },
+        { "version", 0, 0, G_OPTION_ARG_NONE, &version,
+          "print the version", NULL },
         { 0 }
     };
     g_autoptr(GOptionContext) context = g_option_context_new(arguments);
@@ -67,6 +71,11 @@ bool msc_cli_parse(MscCli *cli, int *argc, char ***argv,
     if (!g_option_context_parse(context, argc, argv, &err)) {
         g_set_error_literal(errp, MSC_USAGE_ERROR, 0, err->message);
         return false;
+    }
+    if (version) {
+        /* As GLib does for --help. */
+        printf("migration-sc %s\n", MSC_VERSION);
+        exit(0);
     }
     if (*argc - 1 < min || *argc - 1 > max) {
         g_set_error(errp, MSC_USAGE_ERROR, 0, "expected: %s; see --help",

@@ -23,9 +23,11 @@ typedef struct {
 static bool add_addresses(char **texts, GArray *out, GError **errp)
 {
     for (; texts && *texts; texts++) {
+        g_autoptr(GError) err = NULL;
         MscAddress address;
 
-        if (!msc_address_parse(*texts, &address, errp)) {
+        if (!msc_address_parse(*texts, &address, &err)) {
+            g_set_error(errp, MSC_USAGE_ERROR, 0, "%s", err->message);
             return false;
         }
         g_array_append_val(out, address);
@@ -39,6 +41,10 @@ static bool add(MscCli *cli, const char *uuid, const VmOptions *o,
     g_autoptr(MscVm) vm = g_new0(MscVm, 1);
     MscSelector *s = vm->selector = msc_selector_new();
 
+    if (!g_uuid_string_is_valid(uuid)) {
+        g_set_error(errp, MSC_USAGE_ERROR, 0, "'%.64s' is not a UUID", uuid);
+        return false;
+    }
     vm->uuid = g_ascii_strdown(uuid, -1);
     vm->name = g_strdup(o->name ? o->name : vm->uuid);
     vm->has_uid = o->uid != NOT_GIVEN;
