@@ -25,7 +25,7 @@ import re
 import subprocess
 import time
 
-from lab import GUEST, NAT, VM, Lab, run, until
+from lab import GUEST, NAT, VM, Lab, remove_namespaces, run, until
 
 GUEST6 = "fd00:20::10"
 GATEWAY_MAC = "52:54:00:20:00:01"
@@ -74,7 +74,7 @@ class GuestLab(Lab):
     """Lab plus guest network, wan, peer."""
 
     def __init__(self, flows):
-        atexit.register(self.remove)
+        atexit.register(remove_namespaces)
         super().__init__()
         self.count = flows
         self.peer = f"msc{os.getpid()}-peer"
@@ -118,13 +118,6 @@ class GuestLab(Lab):
         host.sc("vm", "remove", VM)
         host.sc("vm", "add", VM, "--name", "guest", "--address", GUEST,
                 "--address", GUEST6, "--nat-address", NAT)
-
-    @staticmethod
-    def remove():
-        """Also when the lab was not whole yet: nothing stays behind."""
-        for name in os.listdir("/run/netns"):
-            if name.startswith(f"msc{os.getpid()}-"):
-                run("ip", "netns", "del", name, check=False)
 
     def owner(self, host):
         """The peer reaches the guest through this host."""

@@ -297,6 +297,13 @@ def until(condition, seconds=20):
     return False
 
 
+def remove_namespaces():
+    """This process's, also of a lab that was not whole yet."""
+    for name in os.listdir("/run/netns"):
+        if name.startswith(f"msc{os.getpid()}-"):
+            run("ip", "netns", "del", name, check=False)
+
+
 def run_one(number, test, output):
     """In a process of its own; its lines go to a file."""
     sys.stdout = output
@@ -312,6 +319,7 @@ def run_one(number, test, output):
         return 1
     finally:
         output.flush()
+        remove_namespaces()
 
 
 def finish_one(children):
