@@ -147,7 +147,10 @@ bool msc_cmd_snapshot(MscCli *cli, int argc, char **argv, GError **errp)
         if (!payload) {
             return false;
         }
-        entries += stats.entries;
+        entries += stats.entries + stats.rules;
+        if (!g_bytes_get_size(payload)) {
+            continue;
+        }
         msc_sections_add(context->sections, (*p)->name, (*p)->version,
                          (*p)->oldest, payload);
     }
@@ -242,7 +245,7 @@ bool msc_cmd_restore(MscCli *cli, int argc, char **argv, GError **errp)
         if (!p->validate(vm->selector, s->data, &stats, errp)) {
             return false;
         }
-        count += stats.entries;
+        count += stats.entries + stats.rules;
     }
     age = g_get_real_time() - (gint64)context->wall_us;
     if (!dry && !install(vm, context, (uint64_t)MAX(age, 0), errp)) {

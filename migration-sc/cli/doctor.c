@@ -209,6 +209,8 @@ static void check_providers(Findings *f)
 
         if (!(*p)->probe(f->problems, &err)) {
             take_error(f, err);
+        } else if ((*p)->describe) {
+            g_ptr_array_add(f->notes, (*p)->describe());
         }
     }
 }

@@ -16,7 +16,8 @@
 
 typedef struct {
     char *name, *mark, *policy, *cgroup, *peer;
-    char **address, **nat_address;
+    char *nft_existing, *nft_scope;
+    char **address, **nat_address, **nft_table, **interface;
     int zone, uid;
 } VmOptions;
 
@@ -33,6 +34,40 @@ static bool add_addresses(char **texts, GArray *out, GError **errp)
         g_array_append_val(out, address);
     }
     return true;
+}
+
+static bool add_texts(char **texts, MscSelector *s,
+                      bool (*take)(MscSelector *, const char *, GError **),
+                      GError **errp)
+{
+    for (; texts && *texts; texts++) {
+        g_autoptr(GError) err = NULL;
+
+        if (!take(s, *texts, &err)) {
+            g_set_error(errp, MSC_USAGE_ERROR, 0, "%s", err->message);
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool add_nft(const VmOptions *o, MscSelector *s, GError **errp)
+{
+    g_autoptr(GError) err = NULL;
+
+    if (o->nft_existing && !msc_nft_existing_parse(o->nft_existing,
+                                                   &s->nft_existing, &err)) {
+        g_set_error(errp, MSC_USAGE_ERROR, 0, "--nft-existing %s",
+                    err->message);
+        return false;
+    }
+    if (o->nft_scope && !msc_nft_scope_parse(o->nft_scope, &s->nft_scope,
+                                             &err)) {
+        g_set_error(errp, MSC_USAGE_ERROR, 0, "--nft-scope %s", err->message);
+        return false;
+    }
+    return add_texts(o->nft_table, s, msc_selector_add_table, errp) &&
+           add_texts(o->interface, s, msc_selector_add_interface, errp);
 }
 
 static bool add(MscCli *cli, const char *uuid, const VmOptions *o,
@@ -77,6 +112,7 @@ static bool add(MscCli *cli, const char *uuid, const VmOptions *o,
             msc_mark_parse(o->mark, &s->mark, &s->mark_mask, errp)) &&
            add_addresses(o->address, s->addresses, errp) &&
            add_addresses(o->nat_address, s->nat_addresses, errp) &&
+           add_nft(o, s, errp) &&
            msc_vm_save(cli->config_dir, vm, errp);
 }
 
@@ -89,6 +125,32 @@ static char *addresses_text(const GArray *addresses)
             &g_array_index(addresses, MscAddress, i));
 
         g_string_append_printf(out, "%s%s", i ? "," : "", text);
+    }
+    return g_string_free(out, FALSE);
+}
+
+static char *tables_text(const MscSelector *s)
+{
+    GString *out = g_string_new(NULL);
+
+    for (guint i = 0; i < s->nft_tables->len; i++) {
+        g_autofree char *text =
+            msc_nft_table_name_format(s->nft_tables->pdata[i]);
+
+        g_string_append_printf(out, "%s%s", i ? "," : "", text);
+    }
+    return g_string_free(out, FALSE);
+}
+
+static char *interfaces_text(const MscSelector *s)
+{
+    GString *out = g_string_new(NULL);
+
+    for (guint i = 0; i < s->interfaces->len; i++) {
+        const MscInterface *one = s->interfaces->pdata[i];
+
+        g_string_append_printf(out, "%s%s=%s", i ? "," : "", one->role,
+                               one->device);
     }
     return g_string_free(out, FALSE);
 }
@@ -107,12 +169,16 @@ static bool list(MscCli *cli, GError **errp)
         const MscSelector *s = vm->selector;
         g_autofree char *addresses = addresses_text(s->addresses);
         g_autofree char *nat = addresses_text(s->nat_addresses);
+        g_autofree char *tables = tables_text(s);
+        g_autofree char *interfaces = interfaces_text(s);
 
         json_builder_begin_object(b);
         msc_cli_json_text(b, "uuid", vm->uuid);
         msc_cli_json_text(b, "name", vm->name);
         msc_cli_json_text(b, "addresses", addresses);
         msc_cli_json_text(b, "nat_addresses", nat);
+        msc_cli_json_text(b, "nft_tables", tables);
+        msc_cli_json_text(b, "interfaces", interfaces);
         if (s->has_zone) {
             msc_cli_json_number(b, "zone", s->zone);
         }
@@ -126,8 +192,10 @@ static bool list(MscCli *cli, GError **errp)
             g_autofree char *zone = s->has_zone
                 ? g_strdup_printf("zone %u", s->zone) : g_strdup("");
 
-            printf("%s  %-16s %-10s %s%s%s\n", vm->uuid, vm->name, zone,
-                   addresses, *nat ? " NAT " : "", nat);
+            printf("%s  %-16s %-10s %s%s%s%s%s%s%s\n", vm->uuid, vm->name,
+                   zone, addresses, *nat ? " NAT " : "", nat,
+                   *tables ? " nft " : "", tables, *interfaces ? " on " : "",
+                   interfaces);
         }
     }
     json_builder_end_array(b);
@@ -153,6 +221,18 @@ bool msc_cmd_vm(MscCli *cli, int argc, char **argv, GError **errp)
         { "nat-policy", 0, 0, G_OPTION_ARG_STRING, &o.policy,
           "flows that cannot move: refuse or leave-behind (refuse)",
           "POLICY" },
+        { "nft-table", 0, 0, G_OPTION_ARG_STRING_ARRAY, &o.nft_table,
+          "an nftables table of the guest's own (repeatable)",
+          "\"FAMILY NAME\"" },
+        { "interface", 0, 0, G_OPTION_ARG_STRING_ARRAY, &o.interface,
+          "an interface of the guest: a name that is the same on every host, "
+          "and this host's device (repeatable)", "ROLE=DEVICE" },
+        { "nft-existing", 0, 0, G_OPTION_ARG_STRING, &o.nft_existing,
+          "a table that is here when the guest comes, and differs: refuse or "
+          "replace (refuse)", "POLICY" },
+        { "nft-scope", 0, 0, G_OPTION_ARG_STRING, &o.nft_scope,
+          "whose packets rules that come here may touch: guest or host "
+          "(guest)", "SCOPE" },
         { "uid", 0, 0, G_OPTION_ARG_INT, &o.uid,
           "user whose process may act for it (0)", "UID" },
         { "cgroup", 0, 0, G_OPTION_ARG_STRING, &o.cgroup,
@@ -183,5 +263,9 @@ bool msc_cmd_vm(MscCli *cli, int argc, char **argv, GError **errp)
     g_free(o.peer);
     g_strfreev(o.address);
     g_strfreev(o.nat_address);
+    g_strfreev(o.nft_table);
+    g_strfreev(o.interface);
+    g_free(o.nft_existing);
+    g_free(o.nft_scope);
     return ok;
 }

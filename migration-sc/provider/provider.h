@@ -26,7 +26,8 @@
 #include "selector.h"
 
 typedef struct {
-    uint64_t entries;           /* in the payload */
+    uint64_t entries;           /* flows in the payload */
+    uint64_t rules;             /* rules, elements, objects in it */
     uint64_t left_behind;       /* stay on the source, by policy */
 } MscProviderStats;
 
@@ -47,7 +48,9 @@ typedef struct {
     char *(*describe)(void);
 
     /* Source: what the guest's state needs of a destination: features used,
-     * counts, NAT tuples that must be free.  At most @max bytes. */
+     * counts, NAT tuples that must be free.  At most @max bytes.  No bytes,
+     * here and from collect: the guest has no state of this kind, and nothing
+     * of it is said to the other host. */
     GBytes *(*summarize)(const MscSelector *selector, size_t max,
                          GError **errp);
 
@@ -60,6 +63,10 @@ typedef struct {
     bool (*check)(const MscSelector *selector, GBytes *summary,
                   bool leave_behind, GPtrArray *reasons, GBytes **answer,
                   GError **errp);
+
+    /* Destination: the source says nothing of this kind; appends to @reasons
+     * why that cannot be.  NULL: it can. */
+    void (*check_absent)(const MscSelector *selector, GPtrArray *reasons);
 
     /* Source, the guest is stopped.  thaw undoes freeze. */
     bool (*freeze)(const MscSelector *selector, GError **errp);

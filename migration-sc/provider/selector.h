@@ -9,6 +9,9 @@
  * nat_addresses move with the guest (the network brings them to its new
  * host); any other address that NAT uses stays with the old host.
  *
+ * nft_tables are the guest's own, whole; what is in them may name no interface
+ * but those in interfaces, where each host says what its device is called.
+ *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #ifndef MSC_PROVIDER_SELECTOR_H
@@ -33,6 +36,26 @@ typedef enum {
     MSC_NAT_LEAVE_BEHIND,       /* exactly those flows stay on the source */
 } MscNatPolicy;
 
+typedef enum {
+    MSC_NFT_EXISTING_REFUSE,    /* a table that is here already, and differs */
+    MSC_NFT_EXISTING_REPLACE,
+} MscNftExisting;
+
+typedef enum {
+    MSC_NFT_SCOPE_GUEST,        /* moved rules may touch its packets alone */
+    MSC_NFT_SCOPE_HOST,         /* any packet */
+} MscNftScope;
+
+typedef struct {
+    uint8_t family;             /* NFPROTO_* */
+    char *name;
+} MscNftTableName;
+
+typedef struct {
+    char *role;                 /* the same on every host */
+    char *device;               /* on this one */
+} MscInterface;
+
 typedef struct {
     bool has_zone;
     uint16_t zone;
@@ -41,6 +64,10 @@ typedef struct {
     GArray *addresses;          /* of MscAddress */
     GArray *nat_addresses;      /* of MscAddress */
     MscNatPolicy nat_policy;
+    GPtrArray *nft_tables;      /* of MscNftTableName* */
+    GPtrArray *interfaces;      /* of MscInterface*, ascending by role */
+    MscNftExisting nft_existing;
+    MscNftScope nft_scope;
 } MscSelector;
 
 MscSelector *msc_selector_new(void);
@@ -50,6 +77,24 @@ char *msc_address_format(const MscAddress *address);
 /* "V" or "V/MASK", decimal or 0x hexadecimal. */
 bool msc_mark_parse(const char *text, uint32_t *mark, uint32_t *mask,
                     GError **errp);
+/* "FAMILY NAME", as nft has it; one that is there already is an error. */
+bool msc_selector_add_table(MscSelector *selector, const char *text,
+                            GError **errp);
+/* "inet", or NULL if no table can have it. */
+const char *msc_nft_family_name(uint8_t family);
+/* An identifier as nft's parser has it: nothing that nft prints of it can be
+ * read as something else. */
+bool msc_nft_name_is_safe(const char *name, size_t len);
+bool msc_device_is_safe(const char *name, size_t len);
+char *msc_nft_table_name_format(const MscNftTableName *table);
+/* "ROLE=DEVICE"; both once only. */
+bool msc_selector_add_interface(MscSelector *selector, const char *text,
+                                GError **errp);
+/* "refuse" or "replace", "guest" or "host". */
+bool msc_nft_existing_parse(const char *text, MscNftExisting *existing,
+                            GError **errp);
+bool msc_nft_scope_parse(const char *text, MscNftScope *scope,
+                         GError **errp);
 /* False if no criterion is set. */
 bool msc_selector_check(const MscSelector *selector, GError **errp);
 

@@ -48,6 +48,19 @@ static bool admit_section(MscTransfer *t, const MscSection *s,
     return true;
 }
 
+/* A kind of state that this host expects and the source does not send. */
+static void check_absent(MscTransfer *t, const GPtrArray *sections,
+                         GPtrArray *reasons)
+{
+    const MscProvider *const *p = msc_hub_providers(t->hub);
+
+    for (; *p; p++) {
+        if ((*p)->check_absent && !msc_sections_find(sections, (*p)->name)) {
+            (*p)->check_absent(t->vm->selector, reasons);
+        }
+    }
+}
+
 /* Both ends must mean the same, or a guest would lose its context unnoticed. */
 static bool agree_on_context(MscTransfer *t,
                              const MscAdmissionRequest *request, GError **errp)
@@ -85,6 +98,9 @@ static bool admit_all(MscTransfer *t, const MscAdmissionRequest *request,
                            reasons, answers, errp)) {
             return false;
         }
+    }
+    if (!t->transport_only) {
+        check_absent(t, request->sections, reasons);
     }
     if (!reasons->len) {
         return true;
@@ -184,6 +200,7 @@ static const MscProvider *section_provider(MscTransfer *t,
 static bool decode_context(MscTransfer *t, GError **errp)
 {
     MscContextStats *stats = &t->entry->stats;
+    g_autoptr(GPtrArray) reasons = g_ptr_array_new_with_free_func(g_free);
 
     if (!t->ended) {
         g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
@@ -210,6 +227,12 @@ static bool decode_context(MscTransfer *t, GError **errp)
             return false;
         }
         stats->flows += part.entries;
+    }
+    check_absent(t, t->context->sections, reasons);
+    if (reasons->len) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_REFUSED, "%s",
+                    (const char *)reasons->pdata[0]);
+        return false;
     }
     return true;
 }

@@ -28,11 +28,13 @@ GBytes *msc_source_admission(MscTransfer *t, GError **errp)
     }
     for (; *p && !t->transport_only; p++) {
         g_autoptr(GBytes) summary =
-            (*p)->summarize(t->vm->selector,
-                            MSC_ADMISSION_MAX / (2 * MSC_SECTIONS_MAX), errp);
+            (*p)->summarize(t->vm->selector, MSC_SUMMARY_MAX, errp);
 
         if (!summary) {
             return NULL;
+        }
+        if (!g_bytes_get_size(summary)) {
+            continue;
         }
         msc_sections_add(sections, (*p)->name, (*p)->version, (*p)->oldest,
                          summary);
@@ -88,6 +90,9 @@ static bool collect_all(MscTransfer *t, GError **errp)
         }
         t->entry->stats.flows += stats.entries;
         t->entry->stats.left_behind += stats.left_behind;
+        if (!g_bytes_get_size(payload)) {
+            continue;
+        }
         msc_sections_add(t->sections, (*p)->name, (*p)->version, (*p)->oldest,
                          payload);
     }

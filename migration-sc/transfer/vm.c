@@ -56,6 +56,53 @@ static bool parse_addresses(GKeyFile *file, const char *what, const char *key,
     return true;
 }
 
+/* A list, each of whose texts @add takes. */
+static bool parse_list(GKeyFile *file, const char *what, const char *key,
+                       bool (*add)(MscSelector *, const char *, GError **),
+                       MscSelector *s, GError **errp)
+{
+    g_autoptr(GError) list_err = NULL;
+    g_auto(GStrv) list =
+        g_key_file_get_string_list(file, GROUP, key, NULL, &list_err);
+
+    if (list_err && g_key_file_has_key(file, GROUP, key, NULL)) {
+        return vm_error(errp, what, key, list_err);
+    }
+    for (char **text = list; text && *text; text++) {
+        g_autoptr(GError) err = NULL;
+
+        if (!add(s, *text, &err)) {
+            return vm_error(errp, what, key, err);
+        }
+    }
+    return true;
+}
+
+static bool parse_nft(GKeyFile *file, const char *what, MscSelector *s,
+                      GError **errp)
+{
+    g_autofree char *existing = NULL;
+    g_autofree char *scope = NULL;
+    g_autoptr(GError) err = NULL;
+
+    if (!msc_keyfile_string(file, what, GROUP, "nft-existing", &existing,
+                            errp) ||
+        !msc_keyfile_string(file, what, GROUP, "nft-scope", &scope, errp)) {
+        return false;
+    }
+    if (existing && !msc_nft_existing_parse(existing, &s->nft_existing,
+                                            &err)) {
+        return vm_error(errp, what, "nft-existing", err);
+    }
+    if (scope && !msc_nft_scope_parse(scope, &s->nft_scope, &err)) {
+        return vm_error(errp, what, "nft-scope", err);
+    }
+    return parse_list(file, what, "nft-table", msc_selector_add_table, s,
+                      errp) &&
+           parse_list(file, what, "interface", msc_selector_add_interface, s,
+                      errp);
+}
+
 static bool parse_selector(GKeyFile *file, const char *what, MscSelector *s,
                            GError **errp)
 {
@@ -86,7 +133,8 @@ static bool parse_selector(GKeyFile *file, const char *what, MscSelector *s,
     s->nat_policy = policy && !strcmp(policy, "leave-behind")
                         ? MSC_NAT_LEAVE_BEHIND : MSC_NAT_REFUSE;
     if (!parse_addresses(file, what, "address", s->addresses, errp) ||
-        !parse_addresses(file, what, "nat-address", s->nat_addresses, errp)) {
+        !parse_addresses(file, what, "nat-address", s->nat_addresses, errp) ||
+        !parse_nft(file, what, s, errp)) {
         return false;
     }
     if (!msc_selector_check(s, errp)) {
@@ -100,7 +148,8 @@ MscVm *msc_vm_parse(const char *uuid, const char *data, size_t len,
                     GError **errp)
 {
     static const char *const keys[] = {
-        "name", "zone", "mark", "address", "nat-address", "nat-policy", "uid",
+        "name", "zone", "mark", "address", "nat-address", "nat-policy",
+        "nft-table", "interface", "nft-existing", "nft-scope", "uid",
         "cgroup", "peer", NULL
     };
     static const MscKeyFileGroup groups[] = { { GROUP, keys }, { 0 } };
@@ -171,6 +220,41 @@ static void format_addresses(GKeyFile *file, const char *key,
     }
 }
 
+static void format_list(GKeyFile *file, const char *key, GPtrArray *list)
+{
+    if (list->len) {
+        g_key_file_set_string_list(file, GROUP, key,
+                                   (const char *const *)list->pdata,
+                                   list->len);
+    }
+}
+
+/* What is not said is as before there were tables. */
+static void format_nft(GKeyFile *file, const MscSelector *s)
+{
+    g_autoptr(GPtrArray) tables = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GPtrArray) interfaces = g_ptr_array_new_with_free_func(g_free);
+
+    for (guint i = 0; i < s->nft_tables->len; i++) {
+        g_ptr_array_add(tables,
+                        msc_nft_table_name_format(s->nft_tables->pdata[i]));
+    }
+    for (guint i = 0; i < s->interfaces->len; i++) {
+        const MscInterface *one = s->interfaces->pdata[i];
+
+        g_ptr_array_add(interfaces, g_strdup_printf("%s=%s", one->role,
+                                                    one->device));
+    }
+    format_list(file, "nft-table", tables);
+    format_list(file, "interface", interfaces);
+    if (s->nft_existing == MSC_NFT_EXISTING_REPLACE) {
+        g_key_file_set_string(file, GROUP, "nft-existing", "replace");
+    }
+    if (s->nft_scope == MSC_NFT_SCOPE_HOST) {
+        g_key_file_set_string(file, GROUP, "nft-scope", "host");
+    }
+}
+
 char *msc_vm_format(const MscVm *vm)
 {
     g_autoptr(GKeyFile) file = g_key_file_new();
@@ -191,6 +275,7 @@ char *msc_vm_format(const MscVm *vm)
     g_key_file_set_string(file, GROUP, "nat-policy",
                           s->nat_policy == MSC_NAT_LEAVE_BEHIND
                               ? "leave-behind" : "refuse");
+    format_nft(file, s);
     if (vm->has_uid) {
         g_key_file_set_uint64(file, GROUP, "uid", vm->uid);
     }

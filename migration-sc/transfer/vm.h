@@ -2,8 +2,10 @@
  * The guests this host knows: CONFIG/vms.d/UUID.vm, written by root.
  *
  * A file is a GKeyFile with one group, [vm]: name=, zone=, mark=, address=
- * and nat-address= (lists), nat-policy=refuse|leave-behind, uid=, cgroup=,
- * peer=.  An unknown group or key is an error, never ignored.
+ * and nat-address= (lists), nat-policy=refuse|leave-behind, nft-table=
+ * ("FAMILY NAME") and interface= (ROLE=DEVICE; lists),
+ * nft-existing=refuse|replace, nft-scope=guest|host, uid=, cgroup=, peer=.  An
+ * unknown group or key is an error, never ignored.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */

@@ -23,6 +23,11 @@ static void no_limit_is_lost(const MscVm *vm, const uint8_t *data, size_t size)
               !vm->selector->has_mark);
     fuzz_must(!g_key_file_has_key(file, "vm", "zone", NULL) ==
               !vm->selector->has_zone);
+    /* Without its key, rules that come may touch the guest's packets only. */
+    fuzz_must(g_key_file_has_key(file, "vm", "nft-scope", NULL) ||
+              vm->selector->nft_scope == MSC_NFT_SCOPE_GUEST);
+    fuzz_must(g_key_file_has_key(file, "vm", "nft-existing", NULL) ||
+              vm->selector->nft_existing == MSC_NFT_EXISTING_REFUSE);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

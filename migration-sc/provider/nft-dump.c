@@ -1,0 +1,301 @@
+/*
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "nft-netlink.h"
+
+#include <libmnl/libmnl.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <string.h>
+
+#include "error.h"
+#include "nft-names.h"
+
+/* Somebody may change the ruleset while it is read. */
+#define TRIES 20
+
+static const struct nlattr *find(const void *attrs, size_t len, uint16_t type)
+{
+    const struct nlattr *nla = attrs;
+
+    while (mnl_attr_ok(nla, (int)len)) {
+        if (mnl_attr_get_type(nla) == type) {
+            return nla;
+        }
+        len -= MNL_ALIGN(nla->nla_len);
+        nla = mnl_attr_next(nla);
+    }
+    return NULL;
+}
+
+typedef struct {
+    const GPtrArray *wanted;
+    MscNftPayload *payload;
+    bool lenient;
+    MscNftTable *table;         /* that is being read */
+    MscNftSet *set;
+    uint32_t generation;
+} Reading;
+
+static bool take_generation(const struct nfgenmsg *nfg, const void *attrs,
+                            size_t len, void *opaque, GError **errp)
+{
+    const struct nlattr *id = find(attrs, len, NFTA_GEN_ID);
+    Reading *r = opaque;
+
+    (void)nfg;
+    (void)errp;
+    if (id) {
+        r->generation = mnl_attr_get_u32(id);
+    }
+    return true;
+}
+
+static bool take_table(const struct nfgenmsg *nfg, const void *attrs,
+                       size_t len, void *opaque, GError **errp)
+{
+    const struct nlattr *name = find(attrs, len, NFTA_TABLE_NAME);
+    const struct nlattr *handle = find(attrs, len, NFTA_TABLE_HANDLE);
+    Reading *r = opaque;
+    MscNftTable *t;
+
+    for (guint i = 0; name && i < r->wanted->len; i++) {
+        const MscNftTableName *want = r->wanted->pdata[i];
+
+        if (want->family != nfg->nfgen_family ||
+            strcmp(want->name, mnl_attr_get_str(name))) {
+            continue;
+        }
+        t = msc_nft_table_new(want->family, want->name);
+        g_ptr_array_add(r->payload->tables, t);
+        t->handle = handle ? GUINT64_FROM_BE(mnl_attr_get_u64(handle)) : 0;
+        g_ptr_array_unref(t->attrs);
+        t->attrs = msc_nft_attrs_parse(attrs, len, &msc_nft_table_schema,
+                                       r->lenient, errp);
+        if (!t->attrs) {
+            t->attrs = msc_nft_attrs_new();
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool is_ours(const Reading *r, const void *attrs, size_t len,
+                    uint16_t type)
+{
+    const struct nlattr *name = find(attrs, len, type);
+
+    return name && !strcmp(mnl_attr_get_str(name), r->table->name);
+}
+
+static bool take_object(Reading *r, const void *attrs, size_t len,
+                        uint16_t table_attr, const MscNftSchema *schema,
+                        GPtrArray *out, GError **errp)
+{
+    GPtrArray *object;
+
+    if (!is_ours(r, attrs, len, table_attr)) {
+        return true;
+    }
+    object = msc_nft_attrs_parse(attrs, len, schema, r->lenient, errp);
+    if (object) {
+        g_ptr_array_add(out, object);
+    }
+    return object != NULL;
+}
+
+static bool take_chain(const struct nfgenmsg *nfg, const void *attrs,
+                       size_t len, void *opaque, GError **errp)
+{
+    Reading *r = opaque;
+
+    (void)nfg;
+    return take_object(r, attrs, len, NFTA_CHAIN_TABLE, &msc_nft_chain_schema,
+                       r->table->chains, errp);
+}
+
+static bool take_stateful(const struct nfgenmsg *nfg, const void *attrs,
+                          size_t len, void *opaque, GError **errp)
+{
+    Reading *r = opaque;
+
+    (void)nfg;
+    return take_object(r, attrs, len, NFTA_OBJ_TABLE, &msc_nft_object_schema,
+                       r->table->objects, errp);
+}
+
+static bool take_rule(const struct nfgenmsg *nfg, const void *attrs,
+                      size_t len, void *opaque, GError **errp)
+{
+    Reading *r = opaque;
+
+    (void)nfg;
+    return take_object(r, attrs, len, NFTA_RULE_TABLE, &msc_nft_rule_schema,
+                       r->table->rules, errp);
+}
+
+static bool take_set(const struct nfgenmsg *nfg, const void *attrs,
+                     size_t len, void *opaque, GError **errp)
+{
+    Reading *r = opaque;
+    GPtrArray *set;
+
+    (void)nfg;
+    if (!is_ours(r, attrs, len, NFTA_SET_TABLE)) {
+        return true;
+    }
+    set = msc_nft_attrs_parse(attrs, len, &msc_nft_set_schema, r->lenient,
+                              errp);
+    if (set) {
+        g_ptr_array_add(r->table->sets, msc_nft_set_new(set));
+    }
+    return set != NULL;
+}
+
+static bool take_elements(const struct nfgenmsg *nfg, const void *attrs,
+                          size_t len, void *opaque, GError **errp)
+{
+    const struct nlattr *list = find(attrs, len, NFTA_SET_ELEM_LIST_ELEMENTS);
+    g_autoptr(GPtrArray) elements = NULL;
+    Reading *r = opaque;
+
+    (void)nfg;
+    if (!list) {
+        return true;
+    }
+    elements = msc_nft_attrs_parse(mnl_attr_get_payload(list),
+                                   mnl_attr_get_payload_len(list),
+                                   &msc_nft_elements_schema, r->lenient,
+                                   errp);
+    if (!elements) {
+        return false;
+    }
+    for (guint i = 0; i < elements->len; i++) {
+        MscNftAttr *element = elements->pdata[i];
+
+        g_ptr_array_add(r->set->elements, g_steal_pointer(&element->nest));
+    }
+    return true;
+}
+
+static bool take_flowtable(const struct nfgenmsg *nfg, const void *attrs,
+                           size_t len, void *opaque, GError **errp)
+{
+    const struct nlattr *name = find(attrs, len, NFTA_FLOWTABLE_NAME);
+    Reading *r = opaque;
+
+    (void)nfg;
+    if (!is_ours(r, attrs, len, NFTA_FLOWTABLE_TABLE)) {
+        return true;
+    }
+    g_set_error(errp, MSC_ERROR, MSC_ERROR_REFUSED,
+                "flowtable '%s' cannot be moved: the flows in it live in the "
+                "host's devices; offload them in a table of the host's own",
+                name ? mnl_attr_get_str(name) : "?");
+    return false;
+}
+
+static bool read_table(MscNft *n, Reading *r, GError **errp)
+{
+    static const struct {
+        uint16_t type, attr;
+        MscNftTake *take;
+    } kinds[] = {
+        { NFT_MSG_GETCHAIN, NFTA_CHAIN_TABLE, take_chain },
+        { NFT_MSG_GETOBJ, NFTA_OBJ_TABLE, take_stateful },
+        { NFT_MSG_GETSET, NFTA_SET_TABLE, take_set },
+        { NFT_MSG_GETRULE, NFTA_RULE_TABLE, take_rule },
+        { NFT_MSG_GETFLOWTABLE, NFTA_FLOWTABLE_TABLE, take_flowtable },
+    };
+    MscNftTable *t = r->table;
+
+    if (msc_nft_u32(t->attrs, NFTA_TABLE_FLAGS) &
+        (uint32_t)~NFT_TABLE_F_DORMANT) {
+        g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_REFUSED,
+                            "it belongs to a process (flags owner) and would "
+                            "go with it");
+        return false;
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        g_autoptr(GByteArray) attrs = g_byte_array_new();
+
+        msc_nft_put_text(attrs, kinds[i].attr, t->name);
+        if (!msc_nft_ask(n, kinds[i].type, NLM_F_DUMP, t->family, attrs,
+                         kinds[i].take, r, errp)) {
+            return false;
+        }
+    }
+    for (guint i = 0; i < t->sets->len; i++) {
+        g_autoptr(GByteArray) attrs = g_byte_array_new();
+
+        r->set = t->sets->pdata[i];
+        msc_nft_put_text(attrs, NFTA_SET_ELEM_LIST_TABLE, t->name);
+        msc_nft_put_text(attrs, NFTA_SET_ELEM_LIST_SET,
+                         msc_nft_text(r->set->attrs, NFTA_SET_NAME));
+        if (!msc_nft_ask(n, NFT_MSG_GETSETELEM, NLM_F_DUMP, t->family, attrs,
+                         take_elements, r, errp)) {
+            return false;
+        }
+        msc_nft_set_sort(r->set);
+    }
+    return true;
+}
+
+static bool generation(MscNft *n, Reading *r, GError **errp)
+{
+    return msc_nft_ask(n, NFT_MSG_GETGEN, 0, 0, NULL, take_generation, r, errp);
+}
+
+static bool try_dump(MscNft *n, Reading *r, GError **errp)
+{
+    uint32_t before;
+
+    if (!generation(n, r, errp)) {
+        return false;
+    }
+    before = r->generation;
+    if (!msc_nft_ask(n, NFT_MSG_GETTABLE, NLM_F_DUMP, NFPROTO_UNSPEC, NULL,
+                     take_table, r, errp)) {
+        return false;
+    }
+    for (guint i = 0; i < r->payload->tables->len; i++) {
+        r->table = r->payload->tables->pdata[i];
+        if (!read_table(n, r, errp)) {
+            g_autofree char *text =
+                msc_nft_table_text(r->table->family, r->table->name);
+
+            g_prefix_error(errp, "%s: ", text);
+            return false;
+        }
+    }
+    return generation(n, r, errp) && r->generation == before;
+}
+
+MscNftPayload *msc_nft_dump(MscNft *n, const GPtrArray *tables, bool lenient,
+                            GError **errp)
+{
+    for (int i = 0; i < TRIES; i++) {
+        g_autoptr(MscNftPayload) payload = msc_nft_payload_new();
+        g_autoptr(GError) err = NULL;
+        Reading r = { .wanted = tables, .payload = payload,
+                      .lenient = lenient };
+
+        payload->local = true;
+        if (try_dump(n, &r, &err)) {
+            return g_steal_pointer(&payload);
+        }
+        /* A table that went while it was read is one more change. */
+        if (err && !g_error_matches(err, MSC_ERROR, MSC_ERROR_KERNEL)) {
+            g_propagate_error(errp, g_steal_pointer(&err));
+            return NULL;
+        }
+        if (err && i == TRIES - 1) {
+            g_propagate_error(errp, g_steal_pointer(&err));
+            return NULL;
+        }
+    }
+    g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_KERNEL,
+                        "nftables: the ruleset changes all the time");
+    return NULL;
+}

@@ -1,0 +1,47 @@
+/*
+ * nf_tables over netlink: reading tables, and changing them in one
+ * transaction.  Not libnftables: its JSON does not give back what it was
+ * given (docs/nft.md has the list).
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#ifndef MSC_PROVIDER_NFT_NETLINK_H
+#define MSC_PROVIDER_NFT_NETLINK_H
+
+#include "nft-batch.h"
+#include "selector.h"
+
+typedef struct MscNft MscNft;
+
+MscNft *msc_nft_open(GError **errp);
+void msc_nft_close(MscNft *nft);
+
+/* One object of an answer; @attrs are @len bytes of struct nlattr. */
+struct nfgenmsg;
+typedef bool MscNftTake(const struct nfgenmsg *nfg, const void *attrs,
+                        size_t len, void *opaque, GError **errp);
+/* Asks with message @type (NFT_MSG_GET*) and gives @take each answer.  False
+ * without an error: the ruleset changed meanwhile. */
+bool msc_nft_ask(MscNft *nft, uint16_t type, uint16_t flags, uint8_t family,
+                 const GByteArray *attrs, MscNftTake *take, void *opaque,
+                 GError **errp);
+
+/*
+ * Those of @tables (of MscNftTableName*) that exist, as they are at one
+ * moment; a local payload.  @lenient: what this program does not know is left
+ * out instead of refused, for comparing.
+ */
+MscNftPayload *msc_nft_dump(MscNft *nft, const GPtrArray *tables,
+                            bool lenient, GError **errp);
+
+/*
+ * Runs @batch in one transaction, all or nothing.  With @commit false the
+ * kernel checks everything and changes nothing.  What it refuses is added to
+ * @reasons (of char *), one by one.  False: it could not be asked.
+ */
+bool msc_nft_run(MscNft *nft, const MscNftBatch *batch, bool commit,
+                 GPtrArray *reasons, GError **errp);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(MscNft, msc_nft_close)
+
+#endif
