@@ -54,7 +54,7 @@ static MscNftPayload *read_tables(const MscSelector *s, GError **errp)
     g_autoptr(GPtrArray) reasons = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(MscNft) nft = msc_nft_open(errp);
     g_autoptr(MscNftPayload) payload =
-        nft ? msc_nft_dump(nft, s->nft_tables, false, errp) : NULL;
+        nft ? msc_nft_dump(nft, s->nft_tables, MSC_NFT_WHOLE, errp) : NULL;
 
     if (!payload) {
         return NULL;

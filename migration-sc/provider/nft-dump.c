@@ -32,11 +32,16 @@ static const struct nlattr *find(const void *attrs, size_t len, uint16_t type)
 typedef struct {
     const GPtrArray *wanted;
     MscNftPayload *payload;
-    bool lenient;
+    MscNftExtent extent;
     MscNftTable *table;         /* that is being read */
     MscNftSet *set;
     uint32_t generation;
 } Reading;
+
+static bool is_lenient(const Reading *r)
+{
+    return r->extent != MSC_NFT_WHOLE;
+}
 
 static bool take_generation(const struct nfgenmsg *nfg, const void *attrs,
                             size_t len, void *opaque, GError **errp)
@@ -72,7 +77,7 @@ static bool take_table(const struct nfgenmsg *nfg, const void *attrs,
         t->handle = handle ? GUINT64_FROM_BE(mnl_attr_get_u64(handle)) : 0;
         g_ptr_array_unref(t->attrs);
         t->attrs = msc_nft_attrs_parse(attrs, len, &msc_nft_table_schema,
-                                       r->lenient, errp);
+                                       is_lenient(r), errp);
         if (!t->attrs) {
             t->attrs = msc_nft_attrs_new();
             return false;
@@ -98,7 +103,7 @@ static bool take_object(Reading *r, const void *attrs, size_t len,
     if (!is_ours(r, attrs, len, table_attr)) {
         return true;
     }
-    object = msc_nft_attrs_parse(attrs, len, schema, r->lenient, errp);
+    object = msc_nft_attrs_parse(attrs, len, schema, is_lenient(r), errp);
     if (object) {
         g_ptr_array_add(out, object);
     }
@@ -145,7 +150,7 @@ static bool take_set(const struct nfgenmsg *nfg, const void *attrs,
     if (!is_ours(r, attrs, len, NFTA_SET_TABLE)) {
         return true;
     }
-    set = msc_nft_attrs_parse(attrs, len, &msc_nft_set_schema, r->lenient,
+    set = msc_nft_attrs_parse(attrs, len, &msc_nft_set_schema, is_lenient(r),
                               errp);
     if (set) {
         g_ptr_array_add(r->table->sets, msc_nft_set_new(set));
@@ -166,7 +171,7 @@ static bool take_elements(const struct nfgenmsg *nfg, const void *attrs,
     }
     elements = msc_nft_attrs_parse(mnl_attr_get_payload(list),
                                    mnl_attr_get_payload_len(list),
-                                   &msc_nft_elements_schema, r->lenient,
+                                   &msc_nft_elements_schema, is_lenient(r),
                                    errp);
     if (!elements) {
         return false;
@@ -259,7 +264,8 @@ static bool try_dump(MscNft *n, Reading *r, GError **errp)
                      take_table, r, errp)) {
         return false;
     }
-    for (guint i = 0; i < r->payload->tables->len; i++) {
+    for (guint i = 0; i < r->payload->tables->len &&
+                      r->extent != MSC_NFT_HANDLES; i++) {
         r->table = r->payload->tables->pdata[i];
         if (!read_table(n, r, errp)) {
             g_autofree char *text =
@@ -272,14 +278,14 @@ static bool try_dump(MscNft *n, Reading *r, GError **errp)
     return generation(n, r, errp) && r->generation == before;
 }
 
-MscNftPayload *msc_nft_dump(MscNft *n, const GPtrArray *tables, bool lenient,
-                            GError **errp)
+MscNftPayload *msc_nft_dump(MscNft *n, const GPtrArray *tables,
+                            MscNftExtent extent, GError **errp)
 {
     for (int i = 0; i < TRIES; i++) {
         g_autoptr(MscNftPayload) payload = msc_nft_payload_new();
         g_autoptr(GError) err = NULL;
         Reading r = { .wanted = tables, .payload = payload,
-                      .lenient = lenient };
+                      .extent = extent };
 
         payload->local = true;
         if (try_dump(n, &r, &err)) {

@@ -26,13 +26,16 @@ bool msc_nft_ask(MscNft *nft, uint16_t type, uint16_t flags, uint8_t family,
                  const GByteArray *attrs, MscNftTake *take, void *opaque,
                  GError **errp);
 
-/*
- * Those of @tables (of MscNftTableName*) that exist, as they are at one
- * moment; a local payload.  @lenient: what this program does not know is left
- * out instead of refused, for comparing.
- */
+typedef enum {
+    MSC_NFT_WHOLE,              /* what this program does not know is refused */
+    MSC_NFT_KNOWN,              /* it is left out, for comparing */
+    MSC_NFT_HANDLES,            /* which tables there are, no more */
+} MscNftExtent;
+
+/* Those of @tables (of MscNftTableName*) that exist, as they are at one
+ * moment; a local payload. */
 MscNftPayload *msc_nft_dump(MscNft *nft, const GPtrArray *tables,
-                            bool lenient, GError **errp);
+                            MscNftExtent extent, GError **errp);
 
 /*
  * Runs @batch in one transaction, all or nothing.  With @commit false the

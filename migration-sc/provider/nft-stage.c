@@ -87,7 +87,7 @@ bool msc_nft_check(const MscSelector *s, GBytes *summary, bool leave_behind,
         return false;
     }
     msc_nft_admit(payload, s, reasons);
-    existing = msc_nft_dump(nft, s->nft_tables, false, &err);
+    existing = msc_nft_dump(nft, s->nft_tables, MSC_NFT_WHOLE, &err);
     if (!existing) {
         g_ptr_array_add(reasons, g_strdup_printf(
             "what would be replaced could not be put back: %s",
@@ -123,7 +123,7 @@ GBytes *msc_nft_prepare(const MscSelector *s, GBytes *bytes, GError **errp)
     g_autoptr(GPtrArray) reasons = reasons_new();
     g_autoptr(MscNft) nft = payload ? msc_nft_open(errp) : NULL;
     g_autoptr(MscNftPayload) existing =
-        nft ? msc_nft_dump(nft, s->nft_tables, false, errp) : NULL;
+        nft ? msc_nft_dump(nft, s->nft_tables, MSC_NFT_WHOLE, errp) : NULL;
 
     if (!existing) {
         return NULL;
@@ -178,8 +178,8 @@ static void shorten_all(const MscNftPayload *payload, uint64_t ms)
 static bool verify(MscNft *nft, const MscSelector *s,
                    const MscNftPayload *payload, GError **errp)
 {
-    g_autoptr(MscNftPayload) is = msc_nft_dump(nft, s->nft_tables, true,
-                                               errp);
+    g_autoptr(MscNftPayload) is = msc_nft_dump(nft, s->nft_tables,
+                                               MSC_NFT_KNOWN, errp);
 
     for (guint i = 0; is && i < payload->tables->len; i++) {
         const MscNftTable *wanted = payload->tables->pdata[i];
@@ -204,7 +204,7 @@ bool msc_nft_stage(const MscSelector *s, GBytes *bytes, uint64_t transit_us,
     g_autoptr(MscNftPayload) payload = open_payload(s, bytes, errp);
     g_autoptr(MscNft) nft = payload ? msc_nft_open(errp) : NULL;
     g_autoptr(MscNftPayload) existing =
-        nft ? msc_nft_dump(nft, s->nft_tables, true, errp) : NULL;
+        nft ? msc_nft_dump(nft, s->nft_tables, MSC_NFT_HANDLES, errp) : NULL;
     g_autoptr(MscNftBatch) batch = msc_nft_batch_new();
 
     if (!existing) {
@@ -222,7 +222,7 @@ bool msc_nft_abort(const MscSelector *s, GBytes *bytes, GBytes *replaced,
     g_autoptr(MscNftPayload) old = msc_nft_payload_decode(replaced, errp);
     g_autoptr(MscNft) nft = old ? msc_nft_open(errp) : NULL;
     g_autoptr(MscNftPayload) is =
-        nft ? msc_nft_dump(nft, s->nft_tables, true, errp) : NULL;
+        nft ? msc_nft_dump(nft, s->nft_tables, MSC_NFT_HANDLES, errp) : NULL;
     g_autoptr(MscNftBatch) batch = msc_nft_batch_new();
 
     (void)bytes;
@@ -263,7 +263,7 @@ bool msc_nft_retire(const MscSelector *s, GBytes *bytes, GError **errp)
     }
     moved = msc_nft_payload_decode(bytes, errp);
     nft = moved ? msc_nft_open(errp) : NULL;
-    is = nft ? msc_nft_dump(nft, s->nft_tables, true, errp) : NULL;
+    is = nft ? msc_nft_dump(nft, s->nft_tables, MSC_NFT_HANDLES, errp) : NULL;
     if (!is) {
         return false;
     }

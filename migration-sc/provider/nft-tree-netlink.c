@@ -10,6 +10,18 @@
 #include "error.h"
 #include "nft-tree-private.h"
 
+static bool is_sorted(const GPtrArray *attrs)
+{
+    for (guint i = 1; i < attrs->len; i++) {
+        const MscNftAttr *a = attrs->pdata[i - 1], *b = attrs->pdata[i];
+
+        if (a->spec->type > b->spec->type) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static gint by_type(gconstpointer a, gconstpointer b)
 {
     const MscNftAttr *const *x = a, *const *y = b;
@@ -147,7 +159,7 @@ static GPtrArray *parse_level(const uint8_t *p, size_t len,
         msc_nft_malformed(schema, 0, "netlink message cut off", errp);
         return NULL;
     }
-    if (!schema->list) {
+    if (!is_sorted(attrs)) {
         g_ptr_array_sort(attrs, by_type);
     }
     tidy(attrs, schema);

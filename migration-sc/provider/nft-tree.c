@@ -18,13 +18,15 @@ static void attr_free(MscNftAttr *attr)
     if (attr->nest) {
         g_ptr_array_unref(attr->nest);
     }
-    g_free(attr->data);
+    if (attr->data != (uint8_t *)(attr + 1)) {
+        g_free(attr->data);
+    }
     g_free(attr);
 }
 
 GPtrArray *msc_nft_attrs_new(void)
 {
-    return g_ptr_array_new_with_free_func((GDestroyNotify)attr_free);
+    return g_ptr_array_new_full(2, (GDestroyNotify)attr_free);
 }
 
 bool msc_nft_is_text(const MscNftSpec *spec)
@@ -119,11 +121,13 @@ bool msc_nft_value_is_good(const MscNftSpec *spec, const uint8_t *data,
 MscNftAttr *msc_nft_value_new(const MscNftSpec *spec, const uint8_t *data,
                               size_t len)
 {
-    MscNftAttr *attr = g_new0(MscNftAttr, 1);
+    /* A set has many elements of several values each: one piece of memory. */
+    MscNftAttr *attr = g_malloc(sizeof(*attr) + len + 1);
 
     attr->spec = spec;
+    attr->nest = NULL;
     attr->len = (uint16_t)len;
-    attr->data = g_malloc(len + 1);
+    attr->data = (uint8_t *)(attr + 1);
     memcpy(attr->data, data, len);
     attr->data[len] = '\0';
     return attr;
@@ -325,7 +329,9 @@ void msc_nft_set_u64(MscNftAttr *attr, uint64_t v)
 
 void msc_nft_set_text(MscNftAttr *attr, const char *text)
 {
-    g_free(attr->data);
+    if (attr->data != (uint8_t *)(attr + 1)) {
+        g_free(attr->data);
+    }
     attr->data = (uint8_t *)g_strdup(text);
     attr->len = (uint16_t)strlen(text);
 }

@@ -16,7 +16,7 @@ static bool readable(GError **errp)
     g_autoptr(GPtrArray) none = g_ptr_array_new();
     g_autoptr(MscNft) nft = msc_nft_open(errp);
     g_autoptr(MscNftPayload) payload =
-        nft ? msc_nft_dump(nft, none, false, errp) : NULL;
+        nft ? msc_nft_dump(nft, none, MSC_NFT_HANDLES, errp) : NULL;
 
     return payload != NULL;
 }

@@ -204,6 +204,57 @@ static void test_no_gap_while_exchanged(Fixture *f, gconstpointer unused)
     g_assert_cmpuint(leak(f, delete_and_load), >, 0);
 }
 
+/* ---- with the flows ---- */
+
+/* The address and port that the peer sees. */
+static char *seen_source(const Fixture *f)
+{
+    struct sockaddr_in from = { 0 };
+    socklen_t len = sizeof(from);
+    char c;
+
+    g_usleep(20 * 1000);
+    g_assert_cmpint(recvfrom(f->receiver, &c, 1, MSG_DONTWAIT,
+                             (struct sockaddr *)&from, &len), ==, 1);
+    return g_strdup_printf("%s:%u", inet_ntoa(from.sin_addr),
+                           ntohs(from.sin_port));
+}
+
+/* The only rules that translate come with the guest, after its flows. */
+static void test_flows_are_translated_as_before(Fixture *f,
+                                                gconstpointer unused)
+{
+    g_autoptr(GBytes) rules = NULL, replaced = NULL, flows = NULL;
+    g_autofree char *with = NULL, *without = NULL;
+    MscFlow *flow = lab_flow(IPPROTO_UDP, GUEST, 5000, PEER, FORBIDDEN);
+
+    (void)unused;
+    warm_up(f);
+    lab_run("conntrack -F 2>/dev/null");
+    g_ptr_array_set_size(f->lab->a->nft_tables, 0);
+    msc_selector_add_table(f->lab->a, "ip nat", NULL);
+    g_ptr_array_set_size(f->lab->b->nft_tables, 0);
+    msc_selector_add_table(f->lab->b, "ip nat", NULL);
+    lab_enter(f->lab->host_a);
+    nft_load("table ip nat { chain p { type nat hook postrouting priority "
+             "100; oifname \"eth0\" ip saddr " GUEST " snat to " NAT "; } }");
+    lab_snat(flow, NAT, 40000);
+    lab_create(flow);
+    flows = lab_collect(f->lab->a, 1);
+    rules = nft_collect(f->lab->a);
+    lab_enter(f->lab->host_b);
+    lab_restore(f->lab->b, flows, 0);
+    replaced = nft_restore(f->lab->b, rules, 0);
+    send_to(f, FORBIDDEN, 'n');
+    with = seen_source(f);
+    g_assert_cmpstr(with, ==, NAT ":40000");
+    /* The twin: without its flow it gets what the rule gives it. */
+    lab_run("conntrack -F 2>/dev/null");
+    send_to(f, FORBIDDEN, 'n');
+    without = seen_source(f);
+    g_assert_cmpstr(without, ==, NAT ":5000");
+}
+
 #define ADD(name, test) \
     g_test_add("/nft/" name, Fixture, NULL, set_up, test, tear_down)
 
@@ -212,5 +263,6 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     ADD("active-before-the-first-packet", test_active_before_the_first_packet);
     ADD("no-gap-while-exchanged", test_no_gap_while_exchanged);
+    ADD("flows-are-translated-as-before", test_flows_are_translated_as_before);
     return g_test_run();
 }
