@@ -22,12 +22,50 @@ static bool is_registered(const MscSelector *s, const MscNftTable *t)
     return false;
 }
 
+static bool is_chain_type(const char *type)
+{
+    static const char *const types[] = { "filter", "nat", "route" };
+
+    for (size_t i = 0; type && i < G_N_ELEMENTS(types); i++) {
+        if (g_str_equal(type, types[i])) {
+            return true;
+        }
+    }
+    return !type;
+}
+
+/* What would make this kernel load a module of any name, or take memory for
+ * what is not there. */
+static void check_demands(const MscNftTable *t, uint64_t *room,
+                          GPtrArray *reasons)
+{
+    for (guint i = 0; i < t->chains->len; i++) {
+        if (!is_chain_type(msc_nft_text(t->chains->pdata[i],
+                                        NFTA_CHAIN_TYPE))) {
+            g_ptr_array_add(reasons, g_strdup_printf(
+                "chain '%s' of table %s is of a type that cannot be moved",
+                msc_nft_text(t->chains->pdata[i], NFTA_CHAIN_NAME),
+                t->name));
+        }
+    }
+    for (guint i = 0; i < t->sets->len; i++) {
+        const MscNftSet *set = t->sets->pdata[i];
+        const GPtrArray *desc = msc_nft_nested(set->attrs, NFTA_SET_DESC);
+
+        *room += desc ? msc_nft_u32(desc, NFTA_SET_DESC_SIZE) : 0;
+    }
+}
+
 static void check_tables(const MscNftPayload *payload, const MscSelector *s,
                          GPtrArray *reasons)
 {
+    uint64_t room = 0;
+
     for (guint i = 0; i < payload->tables->len; i++) {
         const MscNftTable *t = payload->tables->pdata[i];
         g_autofree char *text = msc_nft_table_text(t->family, t->name);
+
+        check_demands(t, &room, reasons);
 
         if (!is_registered(s, t)) {
             g_ptr_array_add(reasons, g_strdup_printf(
@@ -40,6 +78,11 @@ static void check_tables(const MscNftPayload *payload, const MscSelector *s,
             g_ptr_array_add(reasons, g_strdup_printf(
                 "%s has flags that cannot be moved", text));
         }
+    }
+    if (room > MSC_NFT_ROOM_MAX) {
+        g_ptr_array_add(reasons, g_strdup_printf(
+            "the nft sets want room for %" G_GUINT64_FORMAT " elements, at "
+            "most %u: give them a smaller 'size'", room, MSC_NFT_ROOM_MAX));
     }
     for (guint i = 0; i < s->nft_tables->len; i++) {
         const MscNftTableName *name = s->nft_tables->pdata[i];

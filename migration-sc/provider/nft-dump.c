@@ -74,6 +74,14 @@ static bool take_table(const struct nfgenmsg *nfg, const void *attrs,
         }
         t = msc_nft_table_new(want->family, want->name);
         g_ptr_array_add(r->payload->tables, t);
+        if (r->extent == MSC_NFT_WHOLE &&
+            find(attrs, len, NFTA_TABLE_OWNER)) {
+            g_set_error(errp, MSC_ERROR, MSC_ERROR_REFUSED,
+                        "table %s %s belongs to a process (flags owner) and "
+                        "would go with it: it cannot be moved",
+                        msc_nft_family_name(t->family), t->name);
+            return false;
+        }
         t->handle = handle ? GUINT64_FROM_BE(mnl_attr_get_u64(handle)) : 0;
         g_ptr_array_unref(t->attrs);
         t->attrs = msc_nft_attrs_parse(attrs, len, &msc_nft_table_schema,

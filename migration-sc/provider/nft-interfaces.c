@@ -34,11 +34,15 @@ static char *where(const Mapping *m)
 
 static void G_GNUC_PRINTF(2, 3) refuse(Mapping *m, const char *format, ...)
 {
-    g_autofree char *place = where(m);
+    g_autofree char *place = NULL;
     g_autofree char *why = NULL;
     char *text;
     va_list args;
 
+    if (m->reasons->len >= MSC_NFT_REASONS_MAX) {
+        return;
+    }
+    place = where(m);
     va_start(args, format);
     why = g_strdup_vprintf(format, args);
     va_end(args);

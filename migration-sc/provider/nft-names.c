@@ -28,25 +28,32 @@ MscNftTable *msc_nft_payload_find(const MscNftPayload *p, uint8_t family,
 
 MscNftSet *msc_nft_table_set(const MscNftTable *t, const char *name)
 {
-    for (guint i = 0; i < t->sets->len; i++) {
-        MscNftSet *set = t->sets->pdata[i];
+    if (g_hash_table_size(t->set_index) != t->sets->len) {
+        g_hash_table_remove_all(t->set_index);
+        for (guint i = 0; i < t->sets->len; i++) {
+            MscNftSet *set = t->sets->pdata[i];
 
-        if (!strcmp(msc_nft_text(set->attrs, NFTA_SET_NAME), name)) {
-            return set;
+            g_hash_table_insert(
+                t->set_index,
+                (char *)msc_nft_text(set->attrs, NFTA_SET_NAME), set);
         }
     }
-    return NULL;
+    return g_hash_table_lookup(t->set_index, name);
 }
 
 GPtrArray *msc_nft_table_chain(const MscNftTable *t, const char *name)
 {
-    for (guint i = 0; i < t->chains->len; i++) {
-        if (!strcmp(msc_nft_text(t->chains->pdata[i], NFTA_CHAIN_NAME),
-                    name)) {
-            return t->chains->pdata[i];
+    if (g_hash_table_size(t->chain_index) != t->chains->len) {
+        g_hash_table_remove_all(t->chain_index);
+        for (guint i = 0; i < t->chains->len; i++) {
+            GPtrArray *chain = t->chains->pdata[i];
+
+            g_hash_table_insert(
+                t->chain_index,
+                (char *)msc_nft_text(chain, NFTA_CHAIN_NAME), chain);
         }
     }
-    return NULL;
+    return g_hash_table_lookup(t->chain_index, name);
 }
 
 guint msc_nft_rule_number(const MscNftTable *t, const GPtrArray *rule)

@@ -8,6 +8,9 @@
 
 #include "nft-payload.h"
 
+/* Enough for anybody to begin with; each may cost a look at all rules. */
+#define MSC_NFT_REASONS_MAX 64
+
 /* None twice, and every rule in a chain of the table.  (What rules refer to,
  * the kernel looks for inside the table alone.) */
 bool msc_nft_table_names_are_good(const MscNftTable *table, GError **errp);

@@ -45,12 +45,16 @@ MscNftTable *msc_nft_table_new(uint8_t family, const char *name)
     t->objects = objects_new();
     t->sets = g_ptr_array_new_with_free_func((GDestroyNotify)set_free);
     t->rules = objects_new();
+    t->set_index = g_hash_table_new(g_str_hash, g_str_equal);
+    t->chain_index = g_hash_table_new(g_str_hash, g_str_equal);
     return t;
 }
 
 void msc_nft_table_free(MscNftTable *t)
 {
     if (t) {
+        g_hash_table_unref(t->set_index);
+        g_hash_table_unref(t->chain_index);
         g_free(t->name);
         g_ptr_array_unref(t->attrs);
         g_ptr_array_unref(t->chains);
@@ -171,6 +175,10 @@ static bool get_list(MscReader *r, const MscNftSchema *schema, uint32_t max,
             return false;
         }
         g_ptr_array_add(out, attrs);
+        /* Nothing is nothing: bytes bound what is held in memory. */
+        if (!attrs->len) {
+            return bad(r, errp, "an empty object");
+        }
     }
     return true;
 }

@@ -18,6 +18,9 @@
 #define MSC_NFT_CHAINS_MAX 4096
 #define MSC_NFT_SETS_MAX 4096
 #define MSC_NFT_RULES_MAX 65536
+/* For how many elements all sets together say they shall have room: the
+ * kernel sets memory aside. */
+#define MSC_NFT_ROOM_MAX (4u * 1024 * 1024)
 /* An interface's name or role, bytes without NUL. */
 #define MSC_NFT_DEVICE_MAX 15
 
@@ -35,6 +38,8 @@ typedef struct {
     GPtrArray *objects;         /* of GPtrArray* of NFTA_OBJ_* */
     GPtrArray *sets;            /* of MscNftSet* */
     GPtrArray *rules;           /* of GPtrArray* of NFTA_RULE_*, in order */
+    GHashTable *set_index;      /* by name; made when it is asked for */
+    GHashTable *chain_index;
 } MscNftTable;
 
 typedef struct {
@@ -56,6 +61,7 @@ MscNftPayload *msc_nft_payload_decode(GBytes *bytes, GError **errp);
 
 MscNftTable *msc_nft_payload_find(const MscNftPayload *payload,
                                   uint8_t family, const char *name);
+/* By name, or NULL.  Nothing is renamed after the first of these. */
 MscNftSet *msc_nft_table_set(const MscNftTable *table, const char *name);
 GPtrArray *msc_nft_table_chain(const MscNftTable *table, const char *name);
 /* Canonical order, in which intervals can be put into the kernel again. */

@@ -268,6 +268,9 @@ static void refuse(Scope *s, const char *chain, guint rule)
     g_autofree char *where = rule ? g_strdup_printf("rule %u", rule)
                                   : g_strdup("its policy, drop,");
 
+    if (s->reasons->len >= MSC_NFT_REASONS_MAX) {
+        return;
+    }
     g_ptr_array_add(s->reasons, g_strdup_printf(
         "%s, chain %s: %s also meets packets that are not the guest's: have "
         "it look for the guest's interface or address first, or, if it is "

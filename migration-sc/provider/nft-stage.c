@@ -69,10 +69,9 @@ static bool run(MscNft *nft, const MscNftBatch *batch, GError **errp)
 
 /* ---- before RAM ---- */
 
-bool msc_nft_check(const MscSelector *s, GBytes *summary, bool leave_behind,
-                   GPtrArray *reasons, GBytes **answer, GError **errp)
+static bool check(const MscSelector *s, GBytes *summary, GPtrArray *reasons,
+                  GError **errp)
 {
-    guint before = reasons->len;
     bool shortened;
     g_autoptr(MscNftPayload) payload =
         msc_nft_summary_decode(summary, &shortened, errp);
@@ -81,8 +80,6 @@ bool msc_nft_check(const MscSelector *s, GBytes *summary, bool leave_behind,
     g_autoptr(GError) err = NULL;
     g_autoptr(MscNft) nft = payload ? msc_nft_open(errp) : NULL;
 
-    (void)leave_behind;
-    *answer = NULL;
     if (!nft) {
         return false;
     }
@@ -93,13 +90,27 @@ bool msc_nft_check(const MscSelector *s, GBytes *summary, bool leave_behind,
             "what would be replaced could not be put back: %s",
             err->message));
     }
-    if (reasons->len > before) {
+    if (reasons->len) {
         return true;            /* the kernel would only repeat it */
     }
     msc_nft_admit_existing(payload, existing, s, shortened, reasons);
     delete_all(batch, existing);
     add_all(batch, payload, true);
     return msc_nft_run(nft, batch, false, reasons, errp);
+}
+
+bool msc_nft_check(const MscSelector *s, GBytes *summary, bool leave_behind,
+                   GPtrArray *reasons, GBytes **answer, GError **errp)
+{
+    g_autoptr(GPtrArray) found = reasons_new();
+    bool ok = check(s, summary, found, errp);
+
+    (void)leave_behind;
+    *answer = NULL;
+    for (guint i = 0; ok && i < found->len; i++) {
+        g_ptr_array_add(reasons, g_strdup(found->pdata[i]));
+    }
+    return ok;
 }
 
 /* ---- at the switchover ---- */

@@ -75,6 +75,24 @@ static void test_a_difference_is_seen(void)
     g_assert_cmpstr(before, !=, after);
 }
 
+/* Nft's JSON prints arbitrary memory for the flag. */
+static void test_dormant_table(void)
+{
+    g_autoptr(NftLab) lab = nft_lab_new("inet g");
+    g_autofree char *before = NULL, *after = NULL;
+    g_autoptr(GBytes) payload = NULL, replaced = NULL;
+
+    nft_load("table inet g { flags dormant; chain c { type filter hook input "
+             "priority 0; drop; } }");
+    before = nft_listing(false);
+    g_assert_nonnull(strstr(before, "dormant"));
+    payload = nft_collect(lab->a);
+    lab_enter(lab->host_b);
+    replaced = nft_restore(lab->b, payload, 0);
+    after = nft_listing(false);
+    g_assert_cmpstr(before, ==, after);
+}
+
 static void test_several_tables(void)
 {
     g_autoptr(NftLab) lab = nft_lab_new("inet g");
@@ -232,6 +250,7 @@ int main(int argc, char **argv)
                                   g_free);
     }
     g_test_add_func("/nft/a-difference-is-seen", test_a_difference_is_seen);
+    g_test_add_func("/nft/dormant-table", test_dormant_table);
     g_test_add_func("/nft/several-tables", test_several_tables);
     g_test_add_func("/nft/tables-of-others-stay", test_tables_of_others_stay);
     g_test_add_func("/nft/retire-spares-a-newer-table",

@@ -360,6 +360,22 @@ static void rule_without_a_chain(NftLab *lab, MscNftPayload *payload)
                                   NFTA_RULE_CHAIN), "elsewhere");
 }
 
+static void type_that_is_a_module(NftLab *lab, MscNftPayload *payload)
+{
+    (void)lab;
+    msc_nft_set_text(msc_nft_find(first(payload)->chains->pdata[0],
+                                  NFTA_CHAIN_TYPE), "any_module");
+}
+
+static void sets_for_the_whole_memory(NftLab *lab, MscNftPayload *payload)
+{
+    const MscNftSet *set = first(payload)->sets->pdata[0];
+    GPtrArray *desc = msc_nft_nested(set->attrs, NFTA_SET_DESC);
+
+    (void)lab;
+    msc_nft_set_u32(msc_nft_find(desc, NFTA_SET_DESC_SIZE), 0x7fffffff);
+}
+
 static const Change changes[] = {
     { "nothing-changed", leave, NULL },
     { "another-table", rename_table, "not the guest's" },
@@ -377,6 +393,9 @@ static const Change changes[] = {
     { "queue-to-a-program", queue_verdict, "bad value" },
     { "a-verdict-that-leaks", stolen_verdict, "bad value" },
     { "a-table-that-goes-with-its-owner", own_the_table, "flags" },
+    { "a-module-by-its-name", type_that_is_a_module,
+      "type that cannot be moved" },
+    { "room-for-billions", sets_for_the_whole_memory, "smaller 'size'" },
     { "a-rule-in-no-chain", rule_without_a_chain,
       "chain 'elsewhere', which table g does not have" },
 };
@@ -391,8 +410,8 @@ static void test_change(gconstpointer data)
     g_autoptr(GError) err = NULL;
     MscProviderStats stats;
 
-    nft_load("table inet g { chain f { " HOOK
-             "iifname \"tap7\" counter log prefix \"seen \" drop "
+    nft_load("table inet g { set s { type ipv4_addr; size 65535; } chain f { "
+             HOOK "iifname \"tap7\" counter log prefix \"seen \" drop "
              "comment \"why\"; } chain d { } }");
     payload = nft_collect(lab->a);
     decoded = msc_nft_payload_decode(payload, &err);

@@ -3,11 +3,12 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
-#include <stdio.h>
+#include <linux/netfilter/nf_tables.h>
 #include <string.h>
 
 #include "error.h"
 #include "nft-lab.h"
+#include "nft-netlink.h"
 
 static const MscProvider *const p = &msc_nft_provider;
 
@@ -200,6 +201,55 @@ static void test_the_same_table_is_replaced(Fixture *f, gconstpointer stale)
     g_assert_nonnull(strstr(after, "packets 7 bytes 70"));
 }
 
+/* A table as only a program makes it, with a quote in a log's prefix. */
+static void load_what_nft_cannot_write(Fixture *f)
+{
+    g_autoptr(MscNftPayload) odd = NULL;
+    g_autoptr(MscNftBatch) batch = msc_nft_batch_new();
+    g_autoptr(MscNft) nft = msc_nft_open(NULL);
+    g_autoptr(GPtrArray) reasons = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GError) err = NULL;
+    MscNftTable *t;
+    MscNftAttr *expr;
+
+    nft_load("table inet g { chain c { log prefix \"x\"; } }");
+    odd = msc_nft_dump(nft, f->lab->b->nft_tables, MSC_NFT_WHOLE, &err);
+    g_assert_no_error(err);
+    t = odd->tables->pdata[0];
+    expr = msc_nft_nested(t->rules->pdata[0],
+                          NFTA_RULE_EXPRESSIONS)->pdata[0];
+    msc_nft_set_text(msc_nft_find(msc_nft_nested(expr->nest, NFTA_EXPR_DATA),
+                                  NFTA_LOG_PREFIX), "x\"y");
+    msc_nft_batch_delete(batch, t);
+    msc_nft_batch_add(batch, t, false);
+    msc_nft_run(nft, batch, true, reasons, &err);
+    g_assert_no_error(err);
+    g_assert_cmpuint(reasons->len, ==, 0);
+}
+
+/* What could not be put back is not replaced. */
+static void test_what_cannot_be_put_back_stays(Fixture *f,
+                                               gconstpointer stale)
+{
+    g_autofree char *reasons = NULL, *before = NULL, *after = NULL;
+    g_autoptr(GBytes) summary = NULL;
+    g_autoptr(GError) err = NULL;
+
+    (void)stale;
+    lab_enter(f->lab->host_a);
+    summary = nft_summary(f->lab->a);
+    lab_enter(f->lab->host_b);
+    load_what_nft_cannot_write(f);
+    before = lab_output("nft -a list ruleset");
+    reasons = nft_reasons(f->lab->b, summary);
+    g_assert_nonnull(strstr(reasons, "could not be put back"));
+    g_assert_nonnull(strstr(reasons, "no way to write"));
+    g_assert_null(p->prepare(f->lab->b, f->payload, &err));
+    g_assert_error(err, MSC_ERROR, MSC_ERROR_REFUSED);
+    after = lab_output("nft -a list ruleset");
+    g_assert_cmpstr(before, ==, after);
+}
+
 #define ADD(name, stale, test) \
     g_test_add("/nft/" name, Fixture, stale, set_up, test, tear_down)
 
@@ -214,5 +264,7 @@ int main(int argc, char **argv)
         test_a_stage_that_fails_changes_nothing);
     ADD("another-table-refuses", "stale", test_another_table_refuses);
     ADD("the-same-table-is-replaced", NULL, test_the_same_table_is_replaced);
+    ADD("what-cannot-be-put-back-stays", NULL,
+        test_what_cannot_be_put_back_stays);
     return g_test_run();
 }
