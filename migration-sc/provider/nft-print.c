@@ -3,7 +3,9 @@
  */
 #include "nft-print.h"
 
+#include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
+#include <net/if.h>
 #include <string.h>
 
 #include "nft-names.h"
@@ -24,13 +26,82 @@ static void G_GNUC_PRINTF(2, 3) say(const Out *out, const char *format, ...)
     out->line(text, out->opaque);
 }
 
-/* Numbers, names and bytes of a tree, in the kernel's order. */
+/* "key" of META_KEY. */
+static void put_name(const MscNftSpec *spec, GString *out)
+{
+    const char *name = strchr(spec->name, '_');
+    g_autofree char *lower = g_ascii_strdown(name ? name + 1 : spec->name, -1);
+
+    g_string_append_printf(out, "%s=", lower);
+}
+
+static const char *verdict_name(int32_t code)
+{
+    switch (code) {
+    case NF_DROP:
+        return "drop";
+    case NF_ACCEPT:
+        return "accept";
+    case NFT_BREAK:
+        return "break";
+    case NFT_JUMP:
+        return "jump";
+    case NFT_GOTO:
+        return "goto";
+    case NFT_RETURN:
+        return "return";
+    default:
+        return "continue";
+    }
+}
+
+/* A role takes the place of an interface's name, padded with zeros. */
+static bool is_name(const MscNftAttr *attr)
+{
+    const char *text = (const char *)attr->data;
+    size_t len = strlen(text);
+
+    for (size_t i = len; i < attr->len; i++) {
+        if (text[i]) {
+            return false;
+        }
+    }
+    return attr->len == IFNAMSIZ && msc_device_is_safe(text, len);
+}
+
+static void put_bytes(const MscNftAttr *attr, GString *out)
+{
+    if (is_name(attr)) {
+        g_string_append_printf(out, "\"%s\"", (const char *)attr->data);
+        return;
+    }
+    g_string_append(out, "0x");
+    for (uint16_t i = 0; i < attr->len; i++) {
+        g_string_append_printf(out, "%02x", attr->data[i]);
+    }
+}
+
+/* Of the numbers, priorities alone can be below 0. */
+static void put_number(const GPtrArray *attrs, const MscNftSpec *spec,
+                       GString *out)
+{
+    if (!strcmp(spec->name, "HOOK_PRIORITY")) {
+        g_string_append_printf(out, "%d",
+                               (int32_t)msc_nft_u32(attrs, spec->type));
+    } else {
+        g_string_append_printf(out, "%" G_GUINT64_FORMAT,
+                               msc_nft_u64(attrs, spec->type));
+    }
+}
+
+/* A tree in the kernel's own words: the names of its attributes. */
 static void describe(const GPtrArray *attrs, GString *out)
 {
     for (guint i = 0; i < attrs->len; i++) {
         const MscNftAttr *attr = attrs->pdata[i];
 
-        g_string_append_printf(out, "%s%u=", i ? " " : "", attr->spec->type);
+        g_string_append(out, i ? " " : "");
+        put_name(attr->spec, out);
         switch ((MscNftKind)attr->spec->kind) {
         case MSC_NFT_NEST:
         case MSC_NFT_EXPR_DATA:
@@ -45,19 +116,15 @@ static void describe(const GPtrArray *attrs, GString *out)
             g_string_append_printf(out, "\"%s\"", (const char *)attr->data);
             break;
         case MSC_NFT_VERDICT:
-            g_string_append_printf(out, "%d", (int32_t)msc_nft_u32(
-                attrs, attr->spec->type));
+            g_string_append(out, verdict_name((int32_t)msc_nft_u32(
+                attrs, attr->spec->type)));
             break;
         case MSC_NFT_BYTES:
         case MSC_NFT_UDATA:
-            g_string_append(out, "0x");
-            for (uint16_t k = 0; k < attr->len; k++) {
-                g_string_append_printf(out, "%02x", attr->data[k]);
-            }
+            put_bytes(attr, out);
             break;
         default:
-            g_string_append_printf(out, "%" G_GUINT64_FORMAT,
-                                   msc_nft_u64(attrs, attr->spec->type));
+            put_number(attrs, attr->spec, out);
         }
     }
 }

@@ -10,26 +10,28 @@
 #define NAME_BYTES (NFT_NAME_MAXLEN - 1)
 #define UDATA_BYTES 256         /* NFT_USERDATA_MAXLEN */
 #define VALUE_BYTES 64          /* NFT_DATA_VALUE_MAXLEN, kernel's own */
-/* Newer than Debian 12's header. */
-#define SET_TYPE 19             /* NFTA_SET_TYPE */
-#define SET_COUNT 20            /* NFTA_SET_COUNT */
-#define BITWISE_SREG2 8         /* NFTA_BITWISE_SREG2 */
+/* Newer than Debian 12's header; an enum's names cannot be asked for. */
+#define NEWER_SET_TYPE 19       /* NFTA_SET_TYPE */
+#define NEWER_SET_COUNT 20      /* NFTA_SET_COUNT */
+#define NEWER_BITWISE_SREG2 8   /* NFTA_BITWISE_SREG2 */
 
 #define REQ MSC_NFT_REQUIRED
 #define STATE MSC_NFT_STATE
 #define LOCAL MSC_NFT_LOCAL
 
-#define U8(t, f) { NFTA_##t, MSC_NFT_U8, f, 0, NULL }
-#define U16(t, f) { NFTA_##t, MSC_NFT_U16, f, 0, NULL }
-#define U32(t, f) { NFTA_##t, MSC_NFT_U32, f, 0, NULL }
-#define U64(t, f) { NFTA_##t, MSC_NFT_U64, f, 0, NULL }
-#define NAME(t, f) { NFTA_##t, MSC_NFT_NAME, f, NAME_BYTES, NULL }
-#define TEXT(t, f, max) { NFTA_##t, MSC_NFT_TEXT, f, max, NULL }
-#define BYTES(t, f, max) { NFTA_##t, MSC_NFT_BYTES, f, max, NULL }
-#define UDATA(t, f) { NFTA_##t, MSC_NFT_UDATA, f, UDATA_BYTES, NULL }
-#define NEST(t, f, to) { NFTA_##t, MSC_NFT_NEST, f, 0, &to##_schema }
-#define DEVICE(t, f) { NFTA_##t, MSC_NFT_DEVICE, f, 15, NULL }
-#define PAD(t) { NFTA_##t, MSC_NFT_BYTES, LOCAL, UINT16_MAX, NULL }
+#define SPEC(t, kind, f, max, nest) \
+    { NFTA_##t, MSC_NFT_##kind, f, max, nest, #t }
+#define U8(t, f) SPEC(t, U8, f, 0, NULL)
+#define U16(t, f) SPEC(t, U16, f, 0, NULL)
+#define U32(t, f) SPEC(t, U32, f, 0, NULL)
+#define U64(t, f) SPEC(t, U64, f, 0, NULL)
+#define NAME(t, f) SPEC(t, NAME, f, NAME_BYTES, NULL)
+#define TEXT(t, f, max) SPEC(t, TEXT, f, max, NULL)
+#define BYTES(t, f, max) SPEC(t, BYTES, f, max, NULL)
+#define UDATA(t, f) SPEC(t, UDATA, f, UDATA_BYTES, NULL)
+#define NEST(t, f, to) SPEC(t, NEST, f, 0, &to##_schema)
+#define DEVICE(t, f) SPEC(t, DEVICE, f, 15, NULL)
+#define PAD(t) SPEC(t, BYTES, LOCAL, UINT16_MAX, NULL)
 
 #define SCHEMA(id, text) \
     static const MscNftSchema id##_schema = \
@@ -40,7 +42,7 @@
 /* Values */
 
 static const MscNftSpec verdict_specs[] = {
-    { NFTA_VERDICT_CODE, MSC_NFT_VERDICT, REQ, 0, NULL },
+    SPEC(VERDICT_CODE, VERDICT, REQ, 0, NULL),
     NAME(VERDICT_CHAIN, 0),
 };
 SCHEMA(verdict, "verdict");
@@ -51,7 +53,7 @@ static const MscNftSpec data_specs[] = {
 SCHEMA(data, "value");
 
 static const MscNftSpec expr_specs[] = {
-    NAME(EXPR_NAME, REQ), { NFTA_EXPR_DATA, MSC_NFT_EXPR_DATA, 0, 0, NULL },
+    NAME(EXPR_NAME, REQ), SPEC(EXPR_DATA, EXPR_DATA, 0, 0, NULL),
 };
 SCHEMA(expr, "expression");
 
@@ -69,7 +71,7 @@ static const MscNftSpec bitwise_specs[] = {
     U32(BITWISE_SREG, REQ), U32(BITWISE_DREG, REQ), U32(BITWISE_LEN, REQ),
     NEST(BITWISE_MASK, 0, data), NEST(BITWISE_XOR, 0, data),
     U32(BITWISE_OP, 0), NEST(BITWISE_DATA, 0, data),
-    { BITWISE_SREG2, MSC_NFT_U32, 0, 0, NULL },
+    { NEWER_BITWISE_SREG2, MSC_NFT_U32, 0, 0, NULL, "BITWISE_SREG2" },
 };
 SCHEMA(bitwise, "bitwise");
 
@@ -289,7 +291,7 @@ static const MscNftSpec ct_helper_specs[] = {
 SCHEMA(ct_helper, "ct helper");
 
 /* CTA_TIMEOUT_TCP_* and so on: seconds, one for each state. */
-#define SECONDS(n) { n, MSC_NFT_U32, 0, 0, NULL }
+#define SECONDS(n) { n, MSC_NFT_U32, 0, 0, NULL, "TIMEOUT_" #n }
 static const MscNftSpec seconds_specs[] = {
     SECONDS(1), SECONDS(2), SECONDS(3), SECONDS(4), SECONDS(5), SECONDS(6),
     SECONDS(7), SECONDS(8), SECONDS(9), SECONDS(10), SECONDS(11),
@@ -369,7 +371,7 @@ const MscNftSchema msc_nft_chain_schema =
 
 static const MscNftSpec object_specs[] = {
     NAME(OBJ_TABLE, LOCAL), NAME(OBJ_NAME, REQ), U32(OBJ_TYPE, REQ),
-    { NFTA_OBJ_DATA, MSC_NFT_OBJ_DATA, REQ, 0, NULL }, U32(OBJ_USE, LOCAL),
+    SPEC(OBJ_DATA, OBJ_DATA, REQ, 0, NULL), U32(OBJ_USE, LOCAL),
     U64(OBJ_HANDLE, LOCAL), PAD(OBJ_PAD), UDATA(OBJ_USERDATA, 0),
 };
 const MscNftSchema msc_nft_object_schema =
@@ -394,8 +396,8 @@ static const MscNftSpec set_specs[] = {
     UDATA(SET_USERDATA, MSC_NFT_COMMENT), PAD(SET_PAD), U32(SET_OBJ_TYPE, 0),
     U64(SET_HANDLE, LOCAL), NEST(SET_EXPR, 0, expr),
     NEST(SET_EXPRESSIONS, 0, exprs),
-    { SET_TYPE, MSC_NFT_BYTES, LOCAL, UINT16_MAX, NULL },
-    { SET_COUNT, MSC_NFT_U32, LOCAL, 0, NULL },
+    { NEWER_SET_TYPE, MSC_NFT_BYTES, LOCAL, UINT16_MAX, NULL, "SET_TYPE" },
+    { NEWER_SET_COUNT, MSC_NFT_U32, LOCAL, 0, NULL, "SET_COUNT" },
 };
 const MscNftSchema msc_nft_set_schema =
     { "set", set_specs, G_N_ELEMENTS(set_specs), false };
@@ -412,7 +414,7 @@ const MscNftSchema msc_nft_element_schema =
     { "set element", element_specs, G_N_ELEMENTS(element_specs), false };
 
 static const MscNftSpec elements_specs[] = {
-    { NFTA_LIST_ELEM, MSC_NFT_NEST, 0, 0, &msc_nft_element_schema },
+    SPEC(LIST_ELEM, NEST, 0, 0, &msc_nft_element_schema),
 };
 const MscNftSchema msc_nft_elements_schema =
     { "set elements", elements_specs, 1, true };

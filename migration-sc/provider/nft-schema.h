@@ -40,6 +40,7 @@ typedef struct {
     uint8_t flags;
     uint16_t max;               /* NAME, TEXT, DEVICE, BYTES, UDATA: bytes */
     const MscNftSchema *nest;
+    const char *name;           /* "META_KEY" of NFTA_META_KEY */
 } MscNftSpec;
 
 #define MSC_NFT_REQUIRED 1      /* always there */

@@ -44,8 +44,12 @@ bool msc_nft_is_nest(const MscNftSpec *spec)
 bool msc_nft_malformed(const MscNftSchema *schema, uint16_t type,
                        const char *why, GError **errp)
 {
+    const MscNftSpec *spec = msc_nft_spec_find(schema, type);
+
     g_set_error(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
-                "nft %s: attribute %u: %s", schema->name, type, why);
+                "nft %s: attribute %u%s%s%s: %s", schema->name, type,
+                spec ? " (" : "", spec ? spec->name : "", spec ? ")" : "",
+                why);
     return false;
 }
 
