@@ -234,6 +234,32 @@ static void test_a_long_set_is_left_out_before_ram(void)
     g_assert_cmpstr(reasons, ==, "");
 }
 
+/* More than one message to the kernel holds: an interval's two ends may come
+ * in different ones. */
+static void test_long_interval_sets(void)
+{
+    g_autoptr(NftLab) lab = nft_lab_new("inet g");
+    GString *s = g_string_new("table inet g { set s { type ipv4_addr; "
+                              "flags interval; counter; elements = { ");
+    const char *separator = "";
+
+    for (int i = 0; i < 1500; i++, separator = ", ") {
+        g_string_append_printf(s, "%s10.%d.%d.0-10.%d.%d.99", separator,
+                               i / 256, i % 256, i / 256, i % 256);
+    }
+    g_string_append(s, " } } set p { type ipv4_addr . inet_service; "
+                    "flags interval; elements = { ");
+    separator = "";
+    for (int i = 0; i < 1000; i++, separator = ", ") {
+        g_string_append_printf(s, "%s10.%d.%d.0/24 . %d-%d", separator,
+                               i / 256, i % 256, i, i + 9);
+    }
+    g_string_append(s, " } } chain c { ip saddr @s drop; } }");
+    nft_load(s->str);
+    g_string_free(s, TRUE);
+    move_and_compare(lab);
+}
+
 int main(int argc, char **argv)
 {
     static const char *const files[] = {
@@ -259,6 +285,7 @@ int main(int argc, char **argv)
                     test_time_in_transit_counts);
     g_test_add_func("/nft/nothing-is-said-of-a-guest-without-tables",
                     test_nothing_is_said_of_a_guest_without_tables);
+    g_test_add_func("/nft/long-interval-sets", test_long_interval_sets);
     g_test_add_func("/nft/a-long-set-is-left-out-before-ram",
                     test_a_long_set_is_left_out_before_ram);
     return g_test_run();
