@@ -6,6 +6,7 @@
  */
 #include "client-private.h"
 
+#include <sodium.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -57,11 +58,28 @@ static void handshake_end(MscClient *client, int fd)
     g_mutex_unlock(&client->fd_lock);
 }
 
+static MscChannel *channel_from_keys(const MscChannelKeys *keys,
+                                     GError **errp)
+{
+    g_autoptr(MscChannel) channel = g_new0(MscChannel, 1);
+
+    channel->sealer = msc_sealer_new(keys, errp);
+    if (channel->sealer) {
+        channel->opener = msc_opener_new(keys, errp);
+    }
+    if (!channel->opener) {
+        return NULL;
+    }
+    channel->kind = (MscChannelKind)keys->kind;
+    channel->number = keys->number;
+    return g_steal_pointer(&channel);
+}
+
 static MscChannel *channel_new(MscClient *client, const MscKeysMessage *m,
                                GError **errp)
 {
     MscChannelKeys *keys = msc_secret_new(sizeof(*keys), errp);
-    g_autoptr(MscChannel) channel = g_new0(MscChannel, 1);
+    g_autoptr(MscChannel) channel = NULL;
 
     if (!keys) {
         return NULL;
@@ -72,16 +90,11 @@ static MscChannel *channel_new(MscClient *client, const MscKeysMessage *m,
     keys->rekey_bytes = m->rekey_bytes;
     memcpy(keys->send, m->send, sizeof(keys->send));
     memcpy(keys->recv, m->recv, sizeof(keys->recv));
-    channel->sealer = msc_sealer_new(keys, errp);
-    if (channel->sealer) {
-        channel->opener = msc_opener_new(keys, errp);
-    }
+    channel = channel_from_keys(keys, errp);
     msc_secret_free(keys);
-    if (!channel->opener) {
+    if (!channel) {
         return NULL;
     }
-    channel->kind = (MscChannelKind)m->kind;
-    channel->number = m->number;
     channel->suite = g_strdup(m->suite_name);
     channel->kem = g_strdup(m->kem);
     channel->peer = g_strdup(m->peer);
@@ -139,4 +152,40 @@ MscChannel *msc_client_handshake(MscClient *client, int fd,
     }
     close(conn);
     return channel;
+}
+
+bool msc_channel_pair(uint64_t rekey_bytes, MscChannel *ends[2], GError **errp)
+{
+    const MscSuite *suite = msc_suites()[0];
+    MscChannelKeys *keys = msc_secret_new(sizeof(*keys), errp);
+
+    ends[0] = ends[1] = NULL;
+    if (!keys) {
+        return false;
+    }
+    keys->suite = suite->id;
+    keys->kind = MSC_CHANNEL_MAIN;
+    keys->rekey_bytes = rekey_bytes;
+    randombytes_buf(keys->send, sizeof(keys->send));
+    randombytes_buf(keys->recv, sizeof(keys->recv));
+    for (int i = 0; i < 2; i++) {
+        uint8_t swap[MSC_SUITE_KEY_MAX];
+
+        ends[i] = channel_from_keys(keys, errp);
+        if (!ends[i]) {
+            break;
+        }
+        ends[i]->suite = g_strdup(suite->name);
+        ends[i]->kem = g_strdup("");
+        ends[i]->peer = g_strdup("");
+        memcpy(swap, keys->send, sizeof(swap));
+        memcpy(keys->send, keys->recv, sizeof(swap));
+        memcpy(keys->recv, swap, sizeof(swap));
+        msc_wipe(swap, sizeof(swap));
+    }
+    msc_secret_free(keys);
+    if (!ends[1]) {
+        g_clear_pointer(&ends[0], msc_channel_free);
+    }
+    return ends[1] != NULL;
 }

@@ -105,6 +105,14 @@ typedef struct {
 void msc_channel_free(MscChannel *channel);
 
 /**
+ * msc_channel_pair: two ends of one channel, under fresh random keys that
+ * nobody else ever had, without helper and handshake.  For tests of what is
+ * built on channels.
+ */
+bool msc_channel_pair(uint64_t rekey_bytes, MscChannel *ends[2],
+                      GError **errp);
+
+/**
  * msc_client_handshake: let the helpers protect the connected socket @fd.
  *
  * The helper gets a duplicate of @fd, and closes it when it is done; it reads
