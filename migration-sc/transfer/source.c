@@ -20,6 +20,7 @@ GBytes *msc_source_admission(MscTransfer *t, GError **errp)
     };
     uint8_t *token = t->entry->token[MSC_PROOF_RELEASE - 1];
     g_autoptr(GPtrArray) sections = msc_sections_new();
+    size_t room = MSC_ADMISSION_MAX;
     GBytes *bytes;
 
     if (!t->transport_only &&
@@ -27,8 +28,9 @@ GBytes *msc_source_admission(MscTransfer *t, GError **errp)
         request.flags |= MSC_ADMISSION_LEAVE_BEHIND;
     }
     for (; *p && !t->transport_only; p++) {
-        g_autoptr(GBytes) summary =
-            (*p)->summarize(t->vm->selector, MSC_SUMMARY_MAX, errp);
+        /* Half of what is left: the first one needs most of it. */
+        g_autoptr(GBytes) summary = (*p)->summarize(t->vm->selector, room / 2,
+                                                    errp);
 
         if (!summary) {
             return NULL;
@@ -36,6 +38,7 @@ GBytes *msc_source_admission(MscTransfer *t, GError **errp)
         if (!g_bytes_get_size(summary)) {
             continue;
         }
+        room -= g_bytes_get_size(summary);
         msc_sections_add(sections, (*p)->name, (*p)->version, (*p)->oldest,
                          summary);
     }

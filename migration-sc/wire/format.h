@@ -19,7 +19,6 @@
 /* The admission request or answer inside it, bytes. */
 #define MSC_ADMISSION_MAX (MSC_HANDSHAKE_MAX - 4096)
 /* What one provider may say in it, bytes, so that four find room. */
-#define MSC_SUMMARY_MAX (MSC_ADMISSION_MAX / 4 - 4096)
 #define MSC_REASON_MAX 2048
 #define MSC_NAME_MAX 255
 
