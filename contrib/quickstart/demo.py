@@ -77,11 +77,29 @@ def scenario(args, report):
                       f"{context.get('suite')}")
             print(f"    the guest stood still for {moved['downtime_ms']} ms, "
                   f"the migration took {moved['total_ms']} ms", flush=True)
-            if after["alive"] != before["alive"]:
-                return False
+            survived = after["alive"] == before["alive"]
+            if not survived or number + 1 == args.rounds:
+                break
             source.stop_qemu()
             source, destination = destination, source
-        return report["flows_before"] == args.flows
+        if args.keep:
+            stay(lab, destination)
+        return survived and report["flows_before"] == args.flows
+
+
+def stay(lab, host):
+    """Until the user has looked around; leaving the lab cleans up."""
+    inside = f"ip netns exec {host.netns}"
+    options = " ".join(host.options)
+    say(f"the guest stays on host {host.name}; in another shell, as root:")
+    print(f"    {inside} conntrack -L\n"
+          f"    {inside} {os.environ['MIGRATION_SC']} status {options}\n"
+          f"    logs, and the guest's console: {lab.dir}/*/*.log", flush=True)
+    say(f"Ctrl-C, or kill {os.getpid()}, ends it and removes everything")
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        print()
 
 
 def main():
@@ -96,6 +114,9 @@ connection survived.""")
                         help="how many connections (default 50, most 4096)")
     parser.add_argument("--rounds", type=int, default=1, metavar="N",
                         help="migrate N times, there and back")
+    parser.add_argument("--keep", action="store_true",
+                        help="afterwards keep the hosts and the guest, to "
+                        "look around, until Ctrl-C")
     parser.add_argument("--json", metavar="FILE", help="write the result")
     args = parser.parse_args()
     if not 1 <= args.flows <= 4096 or args.rounds < 1:
