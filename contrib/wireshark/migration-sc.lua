@@ -35,7 +35,8 @@ local suites = {
 local tag_lengths = { [1] = 32, [2] = 32, [3] = 16, [4] = 16, [5] = 32 }
 local kems = { [1] = "X25519", [2] = "X-Wing" }
 local ciphertexts = { [1] = 32, [2] = 1120 }
-local kinds = { [1] = "main", [2] = "multifd", [3] = "postcopy preempt" }
+local kinds = { [1] = "main", [2] = "multifd", [3] = "postcopy preempt",
+                [4] = "recovered" }
 local record_types = { [DATA] = "data", [END] = "end of the stream" }
 
 local f = migsc.fields

@@ -87,7 +87,7 @@ MscStep hs_further_request(MscHandshake *hs, const uint8_t *in, size_t len,
         !msc_reader_u32(&r, &magic) || magic != MSC_TRANSPORT_MAGIC ||
         !msc_reader_u16(&r, &version) || version != MSC_TRANSPORT_VERSION ||
         !msc_reader_copy(&r, id, sizeof(id)) || !msc_reader_u8(&r, &kind) ||
-        kind <= MSC_CHANNEL_MAIN || kind > MSC_CHANNEL_POSTCOPY_PREEMPT ||
+        kind <= MSC_CHANNEL_MAIN || kind > MSC_CHANNEL_RECOVERED ||
         !msc_reader_u32(&r, &hs->number) || !msc_reader_u32(&r, &hs->epoch) ||
         !msc_reader_view(&r, &nonce, HS_NONCE_LEN) ||
         !msc_reader_view(&r, &mac, HS_MAC_LEN) || msc_reader_left(&r)) {

@@ -169,7 +169,7 @@ bool msc_channel_decode(const void *data, size_t len, MscChannelMessage *m,
     msc_reader_init(&r, data, len);
     if (!msc_reader_copy(&r, m->token, sizeof(m->token)) ||
         !msc_reader_u8(&r, &m->kind) ||
-        m->kind > MSC_CHANNEL_POSTCOPY_PREEMPT ||
+        m->kind > MSC_CHANNEL_RECOVERED ||
         !msc_reader_u32(&r, &m->number) ||
         !msc_reader_u64(&r, &m->rekey_bytes) ||
         !msc_reader_string(&r, &m->expected_peer, MSC_NAME_MAX)) {
@@ -212,7 +212,7 @@ bool msc_keys_decode(const void *data, size_t len, MscKeysMessage *m,
     memset(m, 0, sizeof(*m));
     msc_reader_init(&r, data, len);
     if (!msc_reader_u8(&r, &m->kind) || !m->kind ||
-        m->kind > MSC_CHANNEL_POSTCOPY_PREEMPT ||
+        m->kind > MSC_CHANNEL_RECOVERED ||
         !msc_reader_u8(&r, &m->suite) || !msc_reader_u32(&r, &m->number) ||
         !msc_reader_u64(&r, &m->rekey_bytes) ||
         !msc_reader_u64(&r, &m->handshake_us) ||

@@ -47,6 +47,7 @@ typedef enum {
     MSC_CHANNEL_MAIN = 1,
     MSC_CHANNEL_MULTIFD = 2,
     MSC_CHANNEL_POSTCOPY_PREEMPT = 3,
+    MSC_CHANNEL_RECOVERED = 4,  /* the main one of a postcopy, after a break */
 } MscChannelKind;
 
 /* Length of the text form of a UUID without the terminating NUL. */
