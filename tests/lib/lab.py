@@ -106,10 +106,10 @@ class Host:
         with open(path, "w", encoding="ascii") as conf:
             conf.write(text)
 
-    def start_daemon(self):
+    def start_daemon(self, binary="MIGRATION_SCD"):
         log = open(os.path.join(self.dir, "daemon.log"), "a")
         self.daemon = subprocess.Popen(
-            ["ip", "netns", "exec", self.netns, os.environ["MIGRATION_SCD"],
+            ["ip", "netns", "exec", self.netns, os.environ[binary],
              *self.options], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         for _ in range(100):
             if "host " in self.sc("status", check=False):
