@@ -13,10 +13,12 @@
 #include "error.h"
 #include "identity.h"
 #include "msc-config.h"
+#include "reconcile.h"
 #include "sandbox.h"
 #include "server.h"
 
 #define SETTLE_PERIOD_US G_USEC_PER_SEC
+#define RECONCILE_PERIOD_US (2 * G_USEC_PER_SEC)
 
 typedef struct {
     char *config_dir;
@@ -68,6 +70,33 @@ static int listen_in(const char *dir, const char *name, mode_t mode,
     return msc_server_listen(path, mode, errp);
 }
 
+/* A thread of its own, for it waits for other hosts. */
+static void *reconcile_thread(void *hub)
+{
+    for (;;) {
+        g_usleep(RECONCILE_PERIOD_US);
+        msc_reconcile_all(hub);
+    }
+    return NULL;
+}
+
+static bool listen_to_peers(MscHub *hub, GError **errp)
+{
+    unsigned port = msc_hub_config(hub)->reconcile_port;
+    int fd;
+
+    if (!port) {
+        return true;
+    }
+    fd = msc_server_listen_tcp(port, errp);
+    if (fd < 0) {
+        return false;
+    }
+    msc_server_start(hub, fd, msc_server_peer);
+    g_thread_unref(g_thread_new("reconcile", reconcile_thread, hub));
+    return true;
+}
+
 static bool start(const Options *o, MscHub **hub, GError **errp)
 {
     g_autoptr(MscIdentity) identity = NULL;
@@ -92,7 +121,7 @@ static bool start(const Options *o, MscHub **hub, GError **errp)
         return false;
     }
     *hub = msc_hub_new(o->config_dir, o->state_dir, msc_providers(), errp);
-    if (!*hub) {
+    if (!*hub || !listen_to_peers(*hub, errp)) {
         return false;
     }
     msc_server_start(*hub, qemu, msc_server_qemu);

@@ -5,7 +5,9 @@
  */
 #include "server.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -14,6 +16,7 @@
 
 #include "error.h"
 #include "frame.h"
+#include "reconcile.h"
 #include "secret.h"
 
 #define QEMU_WHO "QEMU"
@@ -54,6 +57,45 @@ int msc_server_listen(const char *path, mode_t mode, GError **errp)
         return -1;
     }
     return fd;
+}
+
+int msc_server_listen_tcp(unsigned port, GError **errp)
+{
+    struct sockaddr_in6 any = { .sin6_family = AF_INET6,
+                                .sin6_port = htons((uint16_t)port),
+                                .sin6_addr = in6addr_any };
+    struct sockaddr_in any4 = { .sin_family = AF_INET,
+                                .sin_port = htons((uint16_t)port) };
+    int on = 1, off = 0;
+    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool bound;
+
+    if (fd >= 0) {
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+        bound = !bind(fd, (struct sockaddr *)&any, sizeof(any));
+    } else {
+        /* A host without IPv6. */
+        fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+        bound = fd >= 0 && !bind(fd, (struct sockaddr *)&any4, sizeof(any4));
+    }
+    if (!bound || listen(fd, 64)) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_IO, "cannot listen on TCP port "
+                    "%u, reconcile-port= in migration-sc.conf: %s", port,
+                    g_strerror(errno));
+        if (fd >= 0) {
+            close(fd);
+        }
+        return -1;
+    }
+    return fd;
+}
+
+void msc_server_peer(MscHub *hub, int fd)
+{
+    msc_reconcile_serve(hub, fd);
+    close(fd);
 }
 
 static void *connection_thread(void *opaque)

@@ -11,6 +11,12 @@
 /* Listens on a new Unix socket; an old one of that name is replaced. */
 int msc_server_listen(const char *path, mode_t mode, GError **errp);
 
+/* Listens on TCP @port of all addresses, for other hosts' helpers. */
+int msc_server_listen_tcp(unsigned port, GError **errp);
+
+/* Serves another host's helper on @fd, and closes it. */
+void msc_server_peer(MscHub *hub, int fd);
+
 /* Serves QEMU's connection @fd, and closes it. */
 void msc_server_qemu(MscHub *hub, int fd);
 

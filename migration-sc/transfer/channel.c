@@ -10,12 +10,12 @@
 
 #include "context.h"
 #include "error.h"
+#include "format.h"
 #include "frame.h"
+#include "handshake-io.h"
 #include "identity.h"
 #include "secret.h"
 #include "suite.h"
-
-#define PEER_WHO "the other host"
 
 typedef struct {
     MscTransfer *t;
@@ -85,93 +85,6 @@ static GBytes *admit(GBytes *request, const char *peer,
     return msc_destination_admit(c->t, request, peer, errp);
 }
 
-/* Length and message in one segment: sent apart, the second would wait for the
- * other host's delayed acknowledgement. */
-static bool send_message(int fd, const GByteArray *message, gint64 deadline,
-                         GError **errp)
-{
-    g_autoptr(GByteArray) framed = g_byte_array_new();
-
-    if (!message->len) {
-        return true;
-    }
-    msc_put_u32(framed, message->len);
-    msc_put_bytes(framed, message->data, message->len);
-    return msc_socket_send(fd, framed->data, framed->len, deadline, PEER_WHO,
-                           errp);
-}
-
-static bool recv_message(int fd, GByteArray *message, gint64 deadline,
-                         GError **errp)
-{
-    uint8_t be[4];
-    uint32_t len = 0;
-    MscReader r;
-
-    if (!msc_socket_recv(fd, be, sizeof(be), deadline, PEER_WHO, errp)) {
-        g_prefix_error(errp, "handshake: ");
-        return false;
-    }
-    msc_reader_init(&r, be, sizeof(be));
-    msc_reader_u32(&r, &len);
-    if (!len || len > MSC_HANDSHAKE_MAX) {
-        g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
-                            "handshake: the other end does not speak the "
-                            "migration-sc transport; does its QEMU have a "
-                            "migration-sc object?");
-        return false;
-    }
-    g_byte_array_set_size(message, len);
-    if (!msc_socket_recv(fd, message->data, len, deadline, PEER_WHO, errp)) {
-        g_prefix_error(errp, "handshake: ");
-        return false;
-    }
-    return true;
-}
-
-/*
- * Runs @hs to its end.  @first: a message that was received already, or NULL.
- * The last message is left in @last and not sent yet: what it acknowledges
- * has to be on record first.
- */
-static bool converse(MscHandshake *hs, int fd, const GByteArray *first,
-                     GByteArray *last, gint64 deadline, GError **errp)
-{
-    g_autoptr(GByteArray) in = g_byte_array_new();
-    const GByteArray *message = first;
-    bool start = !first && msc_handshake_speaks_first(hs);
-
-    for (;;) {
-        g_autoptr(GError) err = NULL;
-        MscStep step;
-
-        if (!start && !message) {
-            if (!recv_message(fd, in, deadline, errp)) {
-                return false;
-            }
-            message = in;
-        }
-        step = msc_handshake_step(hs, start ? NULL : message->data,
-                                  start ? 0 : message->len, last, &err);
-        start = false;
-        message = NULL;
-        switch (step) {
-        case MSC_STEP_DONE:
-            return true;
-        case MSC_STEP_FAILED:
-            /* Best effort: the reason matters more than its delivery. */
-            send_message(fd, last, deadline, NULL);
-            g_propagate_error(errp, g_steal_pointer(&err));
-            return false;
-        case MSC_STEP_CONTINUE:
-            if (!send_message(fd, last, deadline, errp)) {
-                g_prefix_error(errp, "handshake: ");
-                return false;
-            }
-        }
-    }
-}
-
 static void record_session(MscTransfer *t, MscHandshake *hs)
 {
     MscEntry *entry = t->entry;
@@ -226,7 +139,8 @@ static MscHandshake *try_full_handshake(Channel *c, int fd,
         config.admission = admission;
     }
     hs = msc_handshake_new(&config, errp);
-    if (!hs || !converse(hs, fd, first, last, deadline, errp)) {
+    if (!hs || !msc_handshake_run(hs, fd, first, MSC_HANDSHAKE_MAX, last,
+                                  deadline, errp)) {
         return NULL;
     }
     record_session(t, hs);
@@ -234,7 +148,7 @@ static MscHandshake *try_full_handshake(Channel *c, int fd,
                : !msc_transfer_set_stage(t, msc_admitted_stage(t), false, errp)) {
         return NULL;
     }
-    if (!send_message(fd, last, deadline, errp)) {
+    if (!msc_handshake_send(fd, last, deadline, errp)) {
         g_prefix_error(errp, "handshake: ");
         return NULL;
     }
@@ -351,7 +265,8 @@ static MscHandshake *further_handshake(Channel *c, int fd,
                                        request->number, epoch, errp);
     }
     msc_transfer_unlock(t);
-    if (!hs || !converse(hs, fd, first, last, deadline, errp)) {
+    if (!hs || !msc_handshake_run(hs, fd, first, MSC_HANDSHAKE_MAX, last,
+                                  deadline, errp)) {
         return NULL;
     }
     keys = msc_handshake_channel_keys(hs);
@@ -361,7 +276,7 @@ static MscHandshake *further_handshake(Channel *c, int fd,
                              msc_handshake_epoch(hs), errp);
         msc_transfer_unlock(t);
     }
-    if (!fresh || !send_message(fd, last, deadline, errp)) {
+    if (!fresh || !msc_handshake_send(fd, last, deadline, errp)) {
         return NULL;
     }
     return g_steal_pointer(&hs);
@@ -403,7 +318,7 @@ bool msc_transfer_handshake(MscTransfer *t, int fd,
 
     if (t->entry->role == MSC_ROLE_DESTINATION) {
         message = g_byte_array_new();
-        if (!recv_message(fd, message, deadline, errp)) {
+        if (!msc_handshake_recv(fd, message, MSC_HANDSHAKE_MAX, deadline, errp)) {
             return false;
         }
         if (!msc_handshake_is_further(message->data, message->len, &further)) {

@@ -448,8 +448,18 @@ bool msc_destination_abort(MscTransfer *t, const GByteArray *in,
     g_autofree char *why = NULL;
 
     (void)out;
-    return msc_text_decode(in->data, in->len, &why, errp) &&
-           msc_destination_undo(t, why, errp);
+    if (!msc_text_decode(in->data, in->len, &why, errp)) {
+        return false;
+    }
+    if (t->entry->stage == MSC_STAGE_READY) {
+        /* Not for QEMU to decide any more; but it will not run the guest. */
+        t->unwanted = true;
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_STATE,
+                    "READY was said: the source may have let go; only a "
+                    "verdict ends this");
+        return false;
+    }
+    return msc_destination_undo(t, why, errp);
 }
 
 void msc_destination_forget(MscTransfer *t)

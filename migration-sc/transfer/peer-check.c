@@ -99,6 +99,20 @@ static bool peer_refused(GError **errp, const char *format, ...)
     return false;
 }
 
+static bool address_fits(const MscPeer *peer, const char *address,
+                         GError **errp)
+{
+    if (*peer->addresses &&
+        (!address || !g_strv_contains((const char *const *)peer->addresses,
+                                      address))) {
+        return peer_refused(errp, "host '%s' may not be at %s: see "
+                            "'migration-sc peer list'", peer->name,
+                            address ? address
+                                    : "a socket without an address");
+    }
+    return true;
+}
+
 static bool peer_fits(const Place *at, const MscPeer *peer,
                       GPtrArray *peers, GError **errp)
 {
@@ -127,14 +141,8 @@ static bool peer_fits(const Place *at, const MscPeer *peer,
                             "the migration-sc object a peer property",
                             at->address ? at->address : "a Unix socket");
     }
-    if (*peer->addresses &&
-        (!at->address ||
-         !g_strv_contains((const char *const *)peer->addresses,
-                          at->address))) {
-        return peer_refused(errp, "host '%s' may not be at %s: see "
-                            "'migration-sc peer list'", peer->name,
-                            at->address ? at->address
-                                       : "a socket without an address");
+    if (!address_fits(peer, at->address, errp)) {
+        return false;
     }
     if (!(peer->roles & needed)) {
         return peer_refused(errp, "host '%s' may not be the %s of a "
@@ -150,6 +158,38 @@ static bool peer_fits(const Place *at, const MscPeer *peer,
     return true;
 }
 
+static const MscPeer *find_key(GPtrArray *peers,
+                               const uint8_t key[MSC_IDENTITY_KEY_LEN],
+                               GError **errp)
+{
+    g_autofree char *text = NULL;
+
+    for (guint i = 0; i < peers->len; i++) {
+        const MscPeer *peer = peers->pdata[i];
+
+        if (!sodium_memcmp(peer->key, key, MSC_IDENTITY_KEY_LEN)) {
+            return peer;
+        }
+    }
+    text = g_base64_encode(key, MSC_IDENTITY_KEY_LEN);
+    peer_refused(errp, "unknown host with key %s: add it with 'migration-sc "
+                 "peer add NAME %s' if you trust it", text, text);
+    return NULL;
+}
+
+char *msc_peer_identify(const MscHub *hub, const char *address,
+                        const uint8_t key[MSC_IDENTITY_KEY_LEN],
+                        GError **errp)
+{
+    g_autoptr(GPtrArray) peers =
+        msc_peers_load(msc_hub_config_dir(hub), errp);
+    const MscPeer *peer = peers ? find_key(peers, key, errp) : NULL;
+
+    return peer && msc_peer_is_current(peer, g_get_real_time() /
+                                       G_USEC_PER_SEC, errp) &&
+           address_fits(peer, address, errp) ? g_strdup(peer->name) : NULL;
+}
+
 char *msc_peer_accept(const MscTransfer *t, const char *expected,
                       const char *address,
                       const uint8_t key[MSC_IDENTITY_KEY_LEN], GError **errp)
@@ -159,21 +199,8 @@ char *msc_peer_accept(const MscTransfer *t, const char *expected,
      * on. */
     g_autoptr(GPtrArray) peers =
         msc_peers_load(msc_hub_config_dir(t->hub), errp);
-    g_autofree char *text = NULL;
+    const MscPeer *peer = peers ? find_key(peers, key, errp) : NULL;
 
-    if (!peers) {
-        return NULL;
-    }
-    for (guint i = 0; i < peers->len; i++) {
-        const MscPeer *peer = peers->pdata[i];
-
-        if (!sodium_memcmp(peer->key, key, MSC_IDENTITY_KEY_LEN)) {
-            return peer_fits(&at, peer, peers, errp) ? g_strdup(peer->name)
-                                                   : NULL;
-        }
-    }
-    text = g_base64_encode(key, MSC_IDENTITY_KEY_LEN);
-    peer_refused(errp, "unknown host with key %s: add it with 'migration-sc "
-                 "peer add NAME %s' if you trust it", text, text);
-    return NULL;
+    return peer && peer_fits(&at, peer, peers, errp) ? g_strdup(peer->name)
+                                                     : NULL;
 }

@@ -78,14 +78,7 @@ static bool take_guest(MscTransfer *t, const char *code, bool force,
 static bool give_guest_up(MscTransfer *t, GError **errp)
 {
     if (t->entry->stage == MSC_STAGE_RELEASED) {
-        g_autoptr(GError) err = NULL;
-
-        if (!msc_source_retire(t, &err)) {
-            g_warning("%s: entries left behind on this host: %s",
-                      t->entry->name, err->message);
-        }
-        msc_transfer_end(t, MSC_STAGE_FINISHED,
-                         "resolved: the guest is on the other host");
+        msc_source_let_go(t, "resolved: the guest is on the other host");
         return true;
     }
     return msc_destination_undo(t, "resolved: the guest stays on the other "

@@ -233,11 +233,22 @@ bool msc_source_retire(MscTransfer *t, GError **errp)
     return ok;
 }
 
+void msc_source_let_go(MscTransfer *t, const char *why)
+{
+    g_autoptr(GError) err = NULL;
+
+    /* The guest is gone whether or not its leftovers are: say so, no more. */
+    if (!msc_source_retire(t, &err)) {
+        g_warning("%s: entries left behind on this host: %s", t->entry->name,
+                  err->message);
+    }
+    msc_transfer_end(t, MSC_STAGE_FINISHED, err && !*why ? err->message : why);
+}
+
 bool msc_source_finish(MscTransfer *t, const GByteArray *in, GByteArray *out,
                        GError **errp)
 {
     MscEntry *entry = t->entry;
-    g_autoptr(GError) err = NULL;
 
     (void)out;
     if (!msc_proof_check(MSC_PROOF_DONE, in->data, in->len, entry->id,
@@ -247,12 +258,7 @@ bool msc_source_finish(MscTransfer *t, const GByteArray *in, GByteArray *out,
     if (entry->stage == MSC_STAGE_FINISHED) {
         return true;
     }
-    /* The guest is gone whether or not its leftovers are: say so, no more. */
-    if (!msc_source_retire(t, &err)) {
-        g_warning("%s: entries left behind on this host: %s", entry->name,
-                  err->message);
-    }
-    msc_transfer_end(t, MSC_STAGE_FINISHED, err ? err->message : "");
+    msc_source_let_go(t, "");
     return true;
 }
 

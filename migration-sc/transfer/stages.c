@@ -39,8 +39,8 @@ static const Row rows[] = {
     { MSC_MSG_COMMIT, MSC_ROLE_DESTINATION, AT(READY) | AT(COMMITTED),
       msc_destination_commit },
     { MSC_MSG_ABORT, MSC_ROLE_DESTINATION,
-      AT(OPEN) | AT(ADMITTED) | AT(STAGED) | AT(ABORTED) | AT(TRANSPORT),
-      msc_destination_abort },
+      AT(OPEN) | AT(ADMITTED) | AT(STAGED) | AT(READY) | AT(ABORTED) |
+      AT(TRANSPORT), msc_destination_abort },
 };
 
 bool msc_transfer_run(MscTransfer *t, uint16_t type, const GByteArray *in,

@@ -59,6 +59,7 @@ static MscTransfer *transfer_new(MscHub *hub, MscEntry *entry, MscVm *vm)
     t->chunks = g_queue_new();
     g_mutex_init(&t->lock);
     randombytes_buf(t->token, sizeof(t->token));
+    t->alone_us = g_get_monotonic_time();
     return t;
 }
 
@@ -396,25 +397,38 @@ MscTransfer *msc_hub_attach(MscHub *hub, const MscAttachMessage *attach,
     return t;
 }
 
-GPtrArray *msc_hub_status(MscHub *hub)
+GPtrArray *msc_hub_select(MscHub *hub, bool (*match)(MscTransfer *))
 {
-    GPtrArray *out =
-        g_ptr_array_new_with_free_func((GDestroyNotify)msc_entry_free);
-    g_autoptr(GPtrArray) all =
+    GPtrArray *all =
         g_ptr_array_new_with_free_func((GDestroyNotify)msc_transfer_unref);
 
     g_mutex_lock(&hub->lock);
     for (guint i = 0; i < hub->transfers->len; i++) {
-        g_ptr_array_add(all, msc_transfer_ref(hub->transfers->pdata[i]));
+        MscTransfer *t = hub->transfers->pdata[i];
+
+        if (match(t)) {
+            g_ptr_array_add(all, msc_transfer_ref(t));
+        }
     }
     g_mutex_unlock(&hub->lock);
+    return all;
+}
+
+static bool is_admitted(MscTransfer *t)
+{
+    return seen_stage(t) != MSC_STAGE_OPEN;
+}
+
+GPtrArray *msc_hub_status(MscHub *hub)
+{
+    GPtrArray *out =
+        g_ptr_array_new_with_free_func((GDestroyNotify)msc_entry_free);
+    /* Nor wait for a handshake that is under way. */
+    g_autoptr(GPtrArray) all = msc_hub_select(hub, is_admitted);
+
     for (guint i = 0; i < all->len; i++) {
         MscTransfer *t = all->pdata[i];
 
-        /* Nor wait for a handshake that is under way. */
-        if (seen_stage(t) == MSC_STAGE_OPEN) {
-            continue;
-        }
         msc_transfer_lock(t);
         g_ptr_array_add(out, msc_entry_copy(t->entry));
         msc_transfer_unlock(t);
@@ -448,19 +462,10 @@ static void hub_forget_old(MscHub *hub)
 
 void msc_hub_settle(MscHub *hub)
 {
-    g_autoptr(GPtrArray) all =
-        g_ptr_array_new_with_free_func((GDestroyNotify)msc_transfer_unref);
+    g_autoptr(GPtrArray) all = NULL;
 
     hub_forget_old(hub);
-    g_mutex_lock(&hub->lock);
-    for (guint i = 0; i < hub->transfers->len; i++) {
-        MscTransfer *t = hub->transfers->pdata[i];
-
-        if (is_settling(t)) {
-            g_ptr_array_add(all, msc_transfer_ref(t));
-        }
-    }
-    g_mutex_unlock(&hub->lock);
+    all = msc_hub_select(hub, is_settling);
     for (guint i = 0; i < all->len; i++) {
         MscTransfer *t = all->pdata[i];
 
@@ -474,6 +479,7 @@ void msc_transfer_disconnect(MscTransfer *t)
 {
     msc_transfer_lock(t);
     g_atomic_int_set(&t->connected, false);
+    t->alone_us = g_get_monotonic_time();
     switch (t->entry->stage) {
     case MSC_STAGE_OPEN:
         break;

@@ -35,6 +35,9 @@ typedef struct {
     uint8_t token[MSC_TOKEN_LEN];   /* what QEMU shows for further channels */
     bool transport_only;            /* no context; never changes */
     gint connected;                 /* atomic: a QEMU is behind it */
+    gint64 asked_us;                /* monotonic: its QEMU's last question */
+    gint64 alone_us;                /* monotonic: no connection since then */
+    bool unwanted;                  /* its QEMU cannot run the guest */
     /* Atomic copies of entry->stage and of (context != NULL), as of the last
      * msc_transfer_unlock(): for the hub, which must not wait for a verb. */
     gint seen_stage;
@@ -83,7 +86,12 @@ MscTransfer *msc_hub_find(MscHub *hub,
                           bool (*match)(MscTransfer *, const void *),
                           const void *key);
 
+/* All for which @match holds, with references. */
+GPtrArray *msc_hub_select(MscHub *hub, bool (*match)(MscTransfer *));
+
 /* undecided.c */
+/* All past the point of no return whose end is unknown. */
+GPtrArray *msc_hub_undecided(MscHub *hub);
 /* Past the point of no return, and guest @vm's end unknown. */
 bool msc_transfer_undecided(MscTransfer *t, const void *vm);
 /* On record, so that "status" can tell; the lock is held. */
@@ -95,6 +103,14 @@ bool msc_hub_verdict(MscHub *hub, const MscAttachMessage *attach, uid_t uid,
  * code for the other host, to be freed. */
 bool msc_hub_resolve(MscHub *hub, const char *vm, bool here, const char *code,
                      bool force, char **given, GError **errp);
+typedef enum {
+    MSC_QEMU_WAITS,
+    MSC_QEMU_MAY_COME,          /* nobody has asked yet, and there is time */
+    MSC_QEMU_IS_GONE,
+} MscQemuPresence;
+
+/* Does a QEMU still wait for the guest?  The lock is held. */
+MscQemuPresence msc_transfer_qemu(const MscTransfer *t);
 /* Host @peer, authenticated, is the source of a new migration of @vm. */
 bool msc_hub_supersede(MscHub *hub, const char *vm, const char *peer,
                        GError **errp);
@@ -122,6 +138,10 @@ bool msc_transfer_handshake(MscTransfer *t, int fd,
 /* peer-check.c */
 /* Text of the address at the other end, NULL if it has none. */
 char *msc_remote_address(int fd);
+/* The name of the trusted host with @key, if it may be at @address. */
+char *msc_peer_identify(const MscHub *hub, const char *address,
+                        const uint8_t key[MSC_IDENTITY_KEY_LEN],
+                        GError **errp);
 /* The name of the host with @key, if it may be there.  @expected: QEMU's
  * wish, or "". */
 char *msc_peer_accept(const MscTransfer *t, const char *expected,
@@ -160,6 +180,8 @@ bool msc_source_thaw(MscTransfer *t, const GByteArray *in, GByteArray *out,
 bool msc_source_give_up(MscTransfer *t, const char *why, GError **errp);
 /* Removes the guest's entries, by payload or (after a crash) by selector. */
 bool msc_source_retire(MscTransfer *t, GError **errp);
+/* The guest is the other host's: retires, and ends the transfer. */
+void msc_source_let_go(MscTransfer *t, const char *why);
 
 /* resolve.c; the lock is held. */
 bool msc_transfer_resolve(MscTransfer *t, bool here, const char *code,
@@ -176,6 +198,7 @@ bool msc_destination_commit(MscTransfer *t, const GByteArray *in,
                             GByteArray *out, GError **errp);
 bool msc_destination_abort(MscTransfer *t, const GByteArray *in,
                            GByteArray *out, GError **errp);
+/* RELEASE came, one way or another: the guest may run here. */
 bool msc_destination_take(MscTransfer *t, GError **errp);
 bool msc_destination_undo(MscTransfer *t, const char *why, GError **errp);
 /* True while there is something left to settle. */

@@ -10,15 +10,44 @@
 
 #include "error.h"
 
+/* Who waits asks each second. */
+#define ASKS_WITHIN_US (5 * G_USEC_PER_SEC)
+/* Who lost its connection, or a helper that was restarted, asks by then. */
+#define COMES_WITHIN_US (15 * G_USEC_PER_SEC)
+
 static bool is_undecided(MscStage stage)
 {
     return stage == MSC_STAGE_RELEASED || stage == MSC_STAGE_READY;
 }
 
+static bool seen_undecided(MscTransfer *t)
+{
+    return is_undecided((MscStage)g_atomic_int_get(&t->seen_stage));
+}
+
+GPtrArray *msc_hub_undecided(MscHub *hub)
+{
+    return msc_hub_select(hub, seen_undecided);
+}
+
 bool msc_transfer_undecided(MscTransfer *t, const void *vm)
 {
-    return !strcmp(t->entry->vm, vm) &&
-           is_undecided((MscStage)g_atomic_int_get(&t->seen_stage));
+    return !strcmp(t->entry->vm, vm) && seen_undecided(t);
+}
+
+MscQemuPresence msc_transfer_qemu(const MscTransfer *t)
+{
+    gint64 now = g_get_monotonic_time();
+
+    if (t->unwanted) {
+        return MSC_QEMU_IS_GONE;
+    }
+    if (g_atomic_int_get(&t->connected) ||
+        (t->asked_us && now - t->asked_us < ASKS_WITHIN_US)) {
+        return MSC_QEMU_WAITS;
+    }
+    return now - t->alone_us < COMES_WITHIN_US ? MSC_QEMU_MAY_COME
+                                               : MSC_QEMU_IS_GONE;
 }
 
 /* The stage stays, but whoever asks should learn why nothing happens. */
@@ -52,6 +81,7 @@ bool msc_hub_verdict(MscHub *hub, const MscAttachMessage *attach, uid_t uid,
         return false;
     }
     msc_transfer_lock(t);
+    t->asked_us = g_get_monotonic_time();
     switch (t->entry->stage) {
     case MSC_STAGE_COMMITTED:
     case MSC_STAGE_THAWED:

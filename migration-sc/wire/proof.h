@@ -20,6 +20,8 @@
 #define MSC_PROOF_TOKEN_LEN 32
 #define MSC_COMMITMENT_LEN 32
 #define MSC_PROOF_ID_LEN 16
+/* A whole one, bytes. */
+#define MSC_PROOF_LEN (4 + 1 + 3 + MSC_PROOF_ID_LEN + MSC_PROOF_TOKEN_LEN)
 
 typedef enum {
     MSC_PROOF_READY = 1,        /* destination: the whole context is staged */

@@ -10,6 +10,7 @@
 #include "error.h"
 #include "helper-messages.h"
 #include "proof.h"
+#include "reconcile-message.h"
 
 typedef bool Decode(const void *data, size_t len, GError **errp);
 
@@ -222,6 +223,52 @@ static void test_long_reason(void)
     g_assert_cmpuint(strlen(back), ==, MSC_REASON_MAX - 1);
 }
 
+static bool decode_question(const void *data, size_t len, GError **errp)
+{
+    g_autoptr(GBytes) bytes = g_bytes_new(data, len);
+    MscReconcileQuestion q;
+    bool whole = msc_reconcile_question_decode(bytes, &q, errp);
+
+    if (whole && !q.proof) {
+        /* That of a destination; a source's is longer. */
+        g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_MALFORMED, "");
+        whole = false;
+    }
+    msc_reconcile_question_clear(&q);
+    return whole;
+}
+
+static bool decode_word(const void *data, size_t len, GError **errp)
+{
+    g_autoptr(GBytes) bytes = g_bytes_new(data, len);
+    g_autoptr(GBytes) proof = NULL;
+    MscReconcileWord word;
+
+    return msc_reconcile_answer_decode(bytes, &word, &proof, errp);
+}
+
+static void test_reconcile(void)
+{
+    static const uint8_t id[MSC_PROOF_ID_LEN] = { 5 };
+    static const uint8_t token[MSC_PROOF_TOKEN_LEN] = { 6 };
+    g_autoptr(GBytes) proof = msc_proof_encode(MSC_PROOF_RELEASE, id, token);
+    g_autoptr(GBytes) bare = msc_reconcile_question_encode(id, NULL);
+    g_autoptr(GByteArray) question = g_bytes_unref_to_array(
+        msc_reconcile_question_encode(id, proof));
+    g_autoptr(GByteArray) answer = g_bytes_unref_to_array(
+        msc_reconcile_answer_encode(MSC_RECONCILE_PROOF, proof));
+    g_autoptr(GByteArray) wait = g_bytes_unref_to_array(
+        msc_reconcile_answer_encode(MSC_RECONCILE_WAIT, NULL));
+    MscReconcileQuestion q;
+
+    g_assert_true(msc_reconcile_question_decode(bare, &q, NULL));
+    g_assert_cmpmem(q.id, sizeof(q.id), id, sizeof(id));
+    g_assert_null(q.proof);
+    check_strict(question, decode_question);
+    check_strict(answer, decode_word);
+    check_strict(wait, decode_word);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -230,6 +277,7 @@ int main(int argc, char **argv)
     g_test_add_func("/wire/admission", test_admission);
     g_test_add_func("/wire/helper-messages", test_helper_messages);
     g_test_add_func("/wire/proof", test_proof);
+    g_test_add_func("/wire/reconcile", test_reconcile);
     g_test_add_func("/wire/long-reason-is-cut-at-a-character",
                     test_long_reason);
     return g_test_run();
