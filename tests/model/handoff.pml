@@ -257,6 +257,9 @@ proctype Fate()
  * msc_transfer_resolve(): the host that shall not have the guest gives it up
  * first, and only its code (RELEASE or ABANDON) lets the other one have it.
  * CARELESS is --force while the other host lives.
+ *
+ * msc_reconcile_all() does the same between the helpers, with one way more:
+ * RELEASE goes straight to the destination.
  */
 proctype Operator()
 {
@@ -278,6 +281,8 @@ proctype Operator()
         :: src_stage = THAWED; src_disk = THAWED
 #endif
         fi }
+    :: atomic { unresolved && src_stage == RELEASED && dst_stage == READY ->
+        dst_stage = COMMITTED; dst_disk = COMMITTED }
     :: break
     od
 }
