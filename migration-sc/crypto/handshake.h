@@ -45,7 +45,7 @@ typedef struct {
 } MscSession;
 
 /* Name of a wire number, available here or not; "" if there is none. */
-const char *msc_kem_name(unsigned kem);
+const char *msc_kem_name(unsigned id);
 
 typedef struct {
     MscRole role;               /* SOURCE speaks first */

@@ -24,7 +24,7 @@
 
 #define SUITE(number, text, fn, PREFIX)                                     \
     {                                                                       \
-        .id = number, .name = text, .key_len = PREFIX##_KEYBYTES,           \
+        .id = (number), .name = (text), .key_len = PREFIX##_KEYBYTES,           \
         .nonce_len = PREFIX##_NPUBBYTES, .tag_len = PREFIX##_ABYTES,        \
         .encrypts = true,                                                   \
         .seal = fn##_seal, .open = fn##_open                                \

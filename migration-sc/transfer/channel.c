@@ -247,7 +247,7 @@ static MscHandshake *further_handshake(Channel *c, int fd,
     MscRole role = t->entry->role;
     g_autoptr(GByteArray) last = g_byte_array_new();
     g_autoptr(MscHandshake) hs = NULL;
-    g_autofree char *peer = NULL;
+    g_autofree char *peer;
     const MscChannelKeys *keys;
     uint32_t epoch = 0;
     bool fresh = true;
@@ -256,7 +256,11 @@ static MscHandshake *further_handshake(Channel *c, int fd,
     if (!t->session) {
         g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_STATE,
                             "a further channel before the main one");
-    } else if ((peer = still_welcome(c, errp))) {
+        peer = NULL;
+    } else {
+        peer = still_welcome(c, errp);
+    }
+    if (peer) {
         if (role == MSC_ROLE_SOURCE) {
             epoch = epoch_next(t, request->kind, request->number);
         }

@@ -22,7 +22,7 @@ typedef struct {
 /* Text of the address at the other end, NULL if it has none. */
 char *msc_remote_address(int fd)
 {
-    struct sockaddr_storage ss;
+    struct sockaddr_storage ss = { 0 };
     socklen_t len = sizeof(ss);
     char text[INET6_ADDRSTRLEN];
     const void *addr;

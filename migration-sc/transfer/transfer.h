@@ -188,7 +188,7 @@ bool msc_transfer_resolve(MscTransfer *t, bool here, const char *code,
                           bool force, char **given, GError **errp);
 
 /* destination.c; the lock is held. */
-GBytes *msc_destination_admit(MscTransfer *t, GBytes *request, const char *peer,
+GBytes *msc_destination_admit(MscTransfer *t, GBytes *bytes, const char *peer,
                               GError **errp);
 bool msc_destination_stage(MscTransfer *t, const GByteArray *in,
                            GByteArray *out, GError **errp);
