@@ -1,5 +1,5 @@
 /*
- * The command line's requests: status, resolve.
+ * The command line's requests: status, resolve, check.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "check.h"
 #include "control.h"
 #include "error.h"
 #include "identity.h"
@@ -95,8 +96,10 @@ static JsonNode *dispatch(MscHub *hub, const MscControlRequest *request,
     if (request->command == MSC_CONTROL_STATUS) {
         return status(hub, errp);
     }
-    if (!msc_hub_resolve(hub, request->vm, request->here, request->code,
-                         request->force, &given, errp)) {
+    if (request->command == MSC_CONTROL_CHECK
+            ? !msc_check_ask(hub, request->vm, request->to, errp)
+            : !msc_hub_resolve(hub, request->vm, request->here, request->code,
+                               request->force, &given, errp)) {
         return NULL;
     }
     b = json_builder_new();

@@ -13,12 +13,26 @@
 static const char *const commands[] = {
     [MSC_CONTROL_STATUS] = "status",
     [MSC_CONTROL_RESOLVE] = "resolve",
+    [MSC_CONTROL_CHECK] = "check",
+};
+
+/* Members that were there, and those that each command needs. */
+enum {
+    HAS_COMMAND = 1, HAS_VM = 2, HAS_HERE = 4, HAS_FORCE = 8, HAS_CODE = 16,
+    HAS_TO = 32,
+};
+
+static const int needs[] = {
+    [MSC_CONTROL_STATUS] = HAS_COMMAND,
+    [MSC_CONTROL_RESOLVE] = HAS_COMMAND | HAS_VM | HAS_HERE | HAS_FORCE,
+    [MSC_CONTROL_CHECK] = HAS_COMMAND | HAS_VM | HAS_TO,
 };
 
 void msc_control_request_clear(MscControlRequest *request)
 {
     g_clear_pointer(&request->vm, g_free);
     g_clear_pointer(&request->code, g_free);
+    g_clear_pointer(&request->to, g_free);
 }
 
 static bool bad_request(GError **errp, const char *why)
@@ -38,7 +52,7 @@ static bool parse_member(MscControlRequest *request, const char *name,
         for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
             if (!strcmp(json_node_get_string(node), commands[i])) {
                 request->command = (MscControlCommand)i;
-                *seen |= 1;
+                *seen |= HAS_COMMAND;
                 return true;
             }
         }
@@ -48,23 +62,29 @@ static bool parse_member(MscControlRequest *request, const char *name,
         g_uuid_string_is_valid(json_node_get_string(node))) {
         g_free(request->vm);
         request->vm = g_strdup(json_node_get_string(node));
-        *seen |= 2;
+        *seen |= HAS_VM;
         return true;
     }
     if (!strcmp(name, "here") && type == G_TYPE_BOOLEAN) {
         request->here = json_node_get_boolean(node);
-        *seen |= 4;
+        *seen |= HAS_HERE;
         return true;
     }
     if (!strcmp(name, "force") && type == G_TYPE_BOOLEAN) {
         request->force = json_node_get_boolean(node);
-        *seen |= 8;
+        *seen |= HAS_FORCE;
         return true;
     }
     if (!strcmp(name, "code") && type == G_TYPE_STRING) {
         g_free(request->code);
         request->code = g_strdup(json_node_get_string(node));
-        *seen |= 16;
+        *seen |= HAS_CODE;
+        return true;
+    }
+    if (!strcmp(name, "to") && type == G_TYPE_STRING) {
+        g_free(request->to);
+        request->to = g_strdup(json_node_get_string(node));
+        *seen |= HAS_TO;
         return true;
     }
     return bad_request(errp, "unknown member, or of the wrong type");
@@ -158,7 +178,7 @@ bool msc_control_request_parse(const char *text, size_t len,
             return false;
         }
     }
-    if ((seen & ~16) != (request->command == MSC_CONTROL_RESOLVE ? 15 : 1) ||
+    if ((seen & ~HAS_CODE) != needs[request->command] ||
         (request->code && request->command != MSC_CONTROL_RESOLVE)) {
         return bad_request(errp, "a member is missing or too many");
     }
@@ -276,6 +296,12 @@ JsonNode *msc_control_call(const char *socket_path,
             json_builder_set_member_name(b, "code");
             json_builder_add_string_value(b, request->code);
         }
+    }
+    if (request->command == MSC_CONTROL_CHECK) {
+        json_builder_set_member_name(b, "vm");
+        json_builder_add_string_value(b, request->vm);
+        json_builder_set_member_name(b, "to");
+        json_builder_add_string_value(b, request->to);
     }
     json_builder_end_object(b);
     fd = msc_unix_connect(socket_path, deadline, errp);

@@ -5,6 +5,7 @@
  *   {"command":"status"}
  *   {"command":"resolve","vm":UUID,"here":bool,"force":bool}
  *   the same with "code":TEXT, what the other host gave
+ *   {"command":"check","vm":UUID,"to":NAME}
  *   {"error":TEXT} or {"result":{...}}
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -25,6 +26,7 @@
 typedef enum {
     MSC_CONTROL_STATUS,
     MSC_CONTROL_RESOLVE,
+    MSC_CONTROL_CHECK,
 } MscControlCommand;
 
 typedef struct {
@@ -33,6 +35,7 @@ typedef struct {
     bool here;
     bool force;
     char *code;                 /* or NULL */
+    char *to;                   /* host to check */
 } MscControlRequest;
 
 void msc_control_request_clear(MscControlRequest *request);

@@ -82,7 +82,7 @@ static void *reconcile_thread(void *hub)
 
 static bool listen_to_peers(MscHub *hub, GError **errp)
 {
-    unsigned port = msc_hub_config(hub)->reconcile_port;
+    unsigned port = msc_hub_config(hub)->helper_port;
     int fd;
 
     if (!port) {

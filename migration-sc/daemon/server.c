@@ -16,8 +16,8 @@
 
 #include "error.h"
 #include "frame.h"
-#include "reconcile.h"
 #include "secret.h"
+#include "talk.h"
 
 #define QEMU_WHO "QEMU"
 /* A request that has begun must be whole by then. */
@@ -82,7 +82,7 @@ int msc_server_listen_tcp(unsigned port, GError **errp)
     }
     if (!bound || listen(fd, 64)) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_IO, "cannot listen on TCP port "
-                    "%u, reconcile-port= in migration-sc.conf: %s", port,
+                    "%u, helper-port= in migration-sc.conf: %s", port,
                     g_strerror(errno));
         if (fd >= 0) {
             close(fd);
@@ -94,7 +94,7 @@ int msc_server_listen_tcp(unsigned port, GError **errp)
 
 void msc_server_peer(MscHub *hub, int fd)
 {
-    msc_reconcile_serve(hub, fd);
+    msc_talk_serve(hub, fd);
     close(fd);
 }
 

@@ -85,7 +85,7 @@ MscConfig *msc_config_parse(const char *data, size_t len, GError **errp)
         "suites", "minimum", "post-quantum", "handshake-timeout-ms", NULL
     };
     static const char *const handoff[] = {
-        "helper-timeout-ms", "context", "reconcile-port", NULL
+        "helper-timeout-ms", "context", "helper-port", NULL
     };
     static const MscKeyFileGroup groups[] = {
         { "transport", transport }, { "handoff", handoff }, { 0 }
@@ -103,8 +103,8 @@ MscConfig *msc_config_parse(const char *data, size_t len, GError **errp)
                           600000, &config->handshake_timeout_ms, errp) ||
         !msc_keyfile_uint(file, WHAT, "handoff", "helper-timeout-ms", 100,
                           600000, &config->helper_timeout_ms, errp) ||
-        !msc_keyfile_uint(file, WHAT, "handoff", "reconcile-port", 0, 65535,
-                          &config->reconcile_port, errp) ||
+        !msc_keyfile_uint(file, WHAT, "handoff", "helper-port", 0, 65535,
+                          &config->helper_port, errp) ||
         !parse_context(file, config, errp) ||
         !parse_crypto(file, config, errp)) {
         return NULL;

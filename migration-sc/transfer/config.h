@@ -17,7 +17,7 @@ typedef struct {
     unsigned handshake_timeout_ms;  /* [transport] handshake-timeout-ms= 5000 */
     bool context_optional;          /* [handoff] context= required */
     unsigned helper_timeout_ms;     /* [handoff] helper-timeout-ms= 10000 */
-    unsigned reconcile_port;        /* [handoff] reconcile-port= 0: off */
+    unsigned helper_port;        /* [handoff] helper-port= 0: off */
 } MscConfig;
 
 MscConfig *msc_config_load(const char *config_dir, GError **errp);

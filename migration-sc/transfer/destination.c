@@ -112,6 +112,29 @@ static bool admit_all(MscTransfer *t, const MscAdmissionRequest *request,
     return false;
 }
 
+bool msc_destination_check(MscTransfer *t, GBytes *bytes, const char *peer,
+                           GError **errp)
+{
+    g_autoptr(MscTransfer) open =
+        msc_hub_find(t->hub, msc_transfer_undecided, t->entry->vm);
+    g_autoptr(GPtrArray) answers = msc_sections_new();
+    MscAdmissionRequest request;
+    bool ok;
+
+    if (open && strcmp(open->entry->peer, peer)) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_STATE,
+                    "the last migration of guest %s here has not ended",
+                    t->entry->name);
+        return false;
+    }
+    if (!msc_admission_request_decode(bytes, &request, errp)) {
+        return false;
+    }
+    ok = admit_all(t, &request, answers, errp);
+    g_ptr_array_unref(request.sections);
+    return ok;
+}
+
 GBytes *msc_destination_admit(MscTransfer *t, GBytes *bytes, const char *peer,
                               GError **errp)
 {

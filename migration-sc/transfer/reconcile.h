@@ -1,8 +1,7 @@
 /*
  * Two helpers settle between them how a migration ended that was cut off.
  *
- * Off unless [handoff] reconcile-port= names a port, the same on all hosts.
- * Whoever waits for a word of the other host asks for it there.  What is
+ * Whoever waits for a word of the other host asks for it (talk.h).  What is
  * decided is what 'migration-sc resolve' would do on both hosts, with the same
  * proofs; if the destination still has a QEMU that waits, the guest is the
  * destination's, else the source's.
@@ -14,8 +13,9 @@
 
 #include "transfer.h"
 
-/* Answers one question on the connected socket @fd, which stays open. */
-void msc_reconcile_serve(MscHub *hub, int fd);
+/* The answer to host @peer's question. */
+GBytes *msc_reconcile_answer(MscHub *hub, GBytes *request, const char *peer,
+                             GError **errp);
 
 /* Asks for each migration here that waits; blocks for some seconds at most
  * for each.  To be called again and again. */

@@ -342,6 +342,15 @@ MscTransfer *msc_hub_open(MscHub *hub, const MscOpenMessage *open, uid_t uid,
     return msc_transfer_ref(t);
 }
 
+MscTransfer *msc_transfer_draft(MscHub *hub, MscRole role, const char *uuid,
+                                GError **errp)
+{
+    MscVm *vm = msc_vm_load(hub->config_dir, uuid, errp);
+
+    return vm ? transfer_new(hub, msc_entry_new(role, uuid, vm->name), vm)
+              : NULL;
+}
+
 static bool match_token(MscTransfer *t, const void *token)
 {
     return g_atomic_int_get(&t->connected) &&

@@ -73,6 +73,9 @@ MscJournal *msc_hub_journal(const MscHub *hub);
 /* A new transfer for the process with these credentials. */
 MscTransfer *msc_hub_open(MscHub *hub, const MscOpenMessage *open, uid_t uid,
                           pid_t pid, GError **errp);
+/* One that is neither in the hub nor on record, to ask "what if". */
+MscTransfer *msc_transfer_draft(MscHub *hub, MscRole role, const char *uuid,
+                                GError **errp);
 MscTransfer *msc_hub_find_token(MscHub *hub,
                                 const uint8_t token[MSC_TOKEN_LEN]);
 /* By migration id, for a QEMU that comes back after a crash of the helper. */
@@ -104,8 +107,8 @@ bool msc_hub_verdict(MscHub *hub, const MscAttachMessage *attach, uid_t uid,
 bool msc_hub_resolve(MscHub *hub, const char *vm, bool here, const char *code,
                      bool force, char **given, GError **errp);
 typedef enum {
-    MSC_QEMU_WAITS,
-    MSC_QEMU_MAY_COME,          /* nobody has asked yet, and there is time */
+    MSC_QEMU_WAITS,             /* it asks for the verdict */
+    MSC_QEMU_MAY_COME,          /* nobody asks yet, and there is time */
     MSC_QEMU_IS_GONE,
 } MscQemuPresence;
 
@@ -188,6 +191,9 @@ bool msc_transfer_resolve(MscTransfer *t, bool here, const char *code,
                           bool force, char **given, GError **errp);
 
 /* destination.c; the lock is held. */
+/* Would it be admitted?  Nothing changes. */
+bool msc_destination_check(MscTransfer *t, GBytes *bytes, const char *peer,
+                           GError **errp);
 GBytes *msc_destination_admit(MscTransfer *t, GBytes *bytes, const char *peer,
                               GError **errp);
 bool msc_destination_stage(MscTransfer *t, const GByteArray *in,

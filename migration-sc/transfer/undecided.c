@@ -42,11 +42,13 @@ MscQemuPresence msc_transfer_qemu(const MscTransfer *t)
     if (t->unwanted) {
         return MSC_QEMU_IS_GONE;
     }
-    if (g_atomic_int_get(&t->connected) ||
-        (t->asked_us && now - t->asked_us < ASKS_WITHIN_US)) {
+    if (t->asked_us && now - t->asked_us < ASKS_WITHIN_US) {
         return MSC_QEMU_WAITS;
     }
-    return now - t->alone_us < COMES_WITHIN_US ? MSC_QEMU_MAY_COME
+    /* One that is connected may still give up: a postcopy must, if RELEASE
+     * does not come, for its RAM is elsewhere. */
+    return g_atomic_int_get(&t->connected) ||
+           now - t->alone_us < COMES_WITHIN_US ? MSC_QEMU_MAY_COME
                                                : MSC_QEMU_IS_GONE;
 }
 

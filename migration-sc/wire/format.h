@@ -18,7 +18,6 @@
 #define MSC_HANDSHAKE_MAX (1024 * 1024)
 /* The admission request or answer inside it, bytes. */
 #define MSC_ADMISSION_MAX (MSC_HANDSHAKE_MAX - 4096)
-/* What one provider may say in it, bytes, so that four find room. */
 #define MSC_REASON_MAX 2048
 #define MSC_NAME_MAX 255
 

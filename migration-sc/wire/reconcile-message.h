@@ -1,9 +1,8 @@
 /*
  * What two helpers say to each other about a migration whose end was cut off.
  *
- * A handshake of its own, on a connection of their own (docs/transport.md,
- * "Reconciling"), carries one question in AUTH and its answer in ADMIT, both
- * sealed and authenticated.
+ * A question and its answer (transfer/talk.h; docs/transport.md, "Helper to
+ * helper").
  *
  *   question: u32 magic "MSCR", u8 1, 3 zero bytes, 16 bytes migration id,
  *             and from the source the proof RELEASE (wire/proof.h)
@@ -16,9 +15,6 @@
 #define MSC_WIRE_RECONCILE_MESSAGE_H
 
 #include "proof.h"
-
-/* In place of a guest's UUID in the handshake; 16 bytes. */
-#define MSC_RECONCILE_LABEL "msc reconcile v1"
 
 typedef struct {
     uint8_t id[MSC_PROOF_ID_LEN];

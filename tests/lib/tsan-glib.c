@@ -9,6 +9,11 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+/* The sanitizer's, if the program has them: what was written before release is
+ * seen by whoever acquires @addr, or reads it with an atomic load of its own. */
+void __tsan_release(volatile void *addr) __attribute__((weak));
+void __tsan_acquire(volatile void *addr) __attribute__((weak));
+
 /* A GMutex that was never initialized is all zero. */
 static pthread_mutex_t *get(GMutex *mutex)
 {
@@ -16,17 +21,26 @@ static pthread_mutex_t *get(GMutex *mutex)
     gpointer expected = NULL;
 
     if (m) {
+        if (__tsan_acquire) {
+            __tsan_acquire(mutex);
+        }
         return m;
     }
     m = malloc(sizeof(*m));
     if (!m || pthread_mutex_init(m, NULL)) {
         abort();
     }
+    if (__tsan_release) {
+        __tsan_release(mutex);
+    }
     if (!__atomic_compare_exchange_n(&mutex->p, &expected, m, 0,
                                      __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
         pthread_mutex_destroy(m);
         free(m);
         m = expected;
+        if (__tsan_acquire) {
+            __tsan_acquire(mutex);
+        }
     }
     return m;
 }
@@ -58,10 +72,6 @@ gboolean g_mutex_trylock(GMutex *mutex)
 {
     return pthread_mutex_trylock(get(mutex)) == 0;
 }
-
-/* The sanitizer's, if the program has it: what was written before is seen by
- * whoever reads @addr with an atomic load. */
-void __tsan_release(volatile void *addr) __attribute__((weak));
 
 /* One lock for all: enter() keeps it until leave(). */
 static pthread_mutex_t once = PTHREAD_MUTEX_INITIALIZER;
