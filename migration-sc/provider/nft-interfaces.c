@@ -99,7 +99,7 @@ static void map_name_bytes(Mapping *m, uint8_t bytes[IFNAMSIZ])
     other = map_name(m, name);
     if (other) {
         memset(bytes, 0, IFNAMSIZ);
-        memcpy(bytes, other, strlen(other));
+        g_strlcpy((char *)bytes, other, IFNAMSIZ);
     }
 }
 

@@ -14,8 +14,7 @@ bool msc_nft_check(const MscSelector *selector, GBytes *summary,
                    GError **errp);
 bool msc_nft_validate(const MscSelector *selector, GBytes *payload,
                       MscProviderStats *stats, GError **errp);
-GBytes *msc_nft_prepare(const MscSelector *selector, GBytes *payload,
-                        GError **errp);
+GBytes *msc_nft_prepare(const MscSelector *s, GBytes *bytes, GError **errp);
 bool msc_nft_stage(const MscSelector *selector, GBytes *payload,
                    uint64_t transit_us, GError **errp);
 bool msc_nft_abort(const MscSelector *selector, GBytes *payload,
