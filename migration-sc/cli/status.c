@@ -4,11 +4,14 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include <stdio.h>
+#include <unistd.h>
 
 #include "commands.h"
 #include "control.h"
 
 #define TIMEOUT_MS 10000
+/* ECMA-48: to the first line, and erase the rest. */
+#define CLEAR_SCREEN "\033[H\033[J"
 
 static JsonNode *call(MscCli *cli, const MscControlRequest *request,
                       GError **errp)
@@ -50,18 +53,13 @@ static bool is_status(JsonNode *node, GError **errp)
     return true;
 }
 
-bool msc_cmd_status(MscCli *cli, int argc, char **argv, GError **errp)
+static bool show_status(MscCli *cli, GError **errp)
 {
     MscControlRequest request = { .command = MSC_CONTROL_STATUS };
-    g_autoptr(JsonNode) result = NULL;
+    g_autoptr(JsonNode) result = call(cli, &request, errp);
     JsonArray *migrations;
     JsonObject *o;
 
-    if (!msc_cli_parse(cli, &argc, &argv, NULL, 0, 0, "",
-                       "What the daemon on this host knows.", errp)) {
-        return false;
-    }
-    result = call(cli, &request, errp);
     if (!result || !is_status(result, errp)) {
         return false;
     }
@@ -81,6 +79,31 @@ bool msc_cmd_status(MscCli *cli, int argc, char **argv, GError **errp)
         print_migration(json_array_get_object_element(migrations, i));
     }
     return true;
+}
+
+bool msc_cmd_status(MscCli *cli, int argc, char **argv, GError **errp)
+{
+    gboolean watch = FALSE;
+    const GOptionEntry entries[] = {
+        { "watch", 0, 0, G_OPTION_ARG_NONE, &watch,
+          "again each second, until interrupted", NULL },
+        { 0 }
+    };
+
+    if (!msc_cli_parse(cli, &argc, &argv, entries, 0, 0, "",
+                       "What the daemon on this host knows.", errp)) {
+        return false;
+    }
+    while (watch) {
+        if (isatty(STDOUT_FILENO)) {
+            printf(CLEAR_SCREEN);
+        }
+        if (!show_status(cli, errp) || fflush(stdout)) {
+            return false;
+        }
+        g_usleep(G_USEC_PER_SEC);
+    }
+    return show_status(cli, errp);
 }
 
 static void print_resolved(const char *vm, bool here, JsonNode *result)
