@@ -104,8 +104,8 @@ bool msc_reader_string(MscReader *r, char **out, size_t max)
     uint16_t len;
 
     if (!msc_reader_u16(&probe, &len) || len > max ||
-        !msc_reader_view(&probe, &p, len) ||
-        memchr(p, 0, len) || !g_utf8_validate((const char *)p, len, NULL)) {
+        !msc_reader_view(&probe, &p, len) || memchr(p, 0, len) ||
+        !g_utf8_validate((const char *)p, len, NULL)) {
         return false;
     }
     *out = g_strndup((const char *)p, len);

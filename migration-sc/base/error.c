@@ -3,4 +3,6 @@
  */
 #include "error.h"
 
-G_DEFINE_QUARK(msc-error-quark, msc_error)
+/* clang-format off: these are no minus signs */
+G_DEFINE_QUARK(msc - error - quark, msc_error)
+/* clang-format on */

@@ -31,8 +31,8 @@ static bool refuse_repeats(const char *what, const char *data, size_t len,
 {
     g_autofree char *text = g_strndup(data, len);
     g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
-    g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal,
-                                                       g_free, NULL);
+    g_autoptr(GHashTable) seen =
+        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     const char *group = "";
 
     for (size_t i = 0; lines[i]; i++) {
@@ -41,7 +41,7 @@ static bool refuse_repeats(const char *what, const char *data, size_t len,
         char *item;
 
         if (!*line || *line == '#' || (*line != '[' && !equals)) {
-            continue;           /* nothing, or the parser's to refuse */
+            continue; /* nothing, or the parser's to refuse */
         }
         if (*line == '[') {
             group = line;
@@ -67,8 +67,8 @@ GKeyFile *msc_keyfile_parse(const char *what, const char *data, size_t len,
     g_autoptr(GError) err = NULL;
 
     if (!g_utf8_validate(data, (gssize)len, NULL) || memchr(data, 0, len)) {
-        g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
-                    "%s: not UTF-8 text", what);
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG, "%s: not UTF-8 text",
+                    what);
         return NULL;
     }
     if (!refuse_repeats(what, data, len, errp)) {
@@ -118,8 +118,8 @@ bool msc_keyfile_string(GKeyFile *file, const char *what, const char *group,
 }
 
 bool msc_keyfile_uint(GKeyFile *file, const char *what, const char *group,
-                      const char *key, unsigned min, unsigned max,
-                      unsigned *v, GError **errp)
+                      const char *key, unsigned min, unsigned max, unsigned *v,
+                      GError **errp)
 {
     g_autofree char *text = NULL;
     guint64 value;
@@ -132,8 +132,8 @@ bool msc_keyfile_uint(GKeyFile *file, const char *what, const char *group,
     }
     if (!g_ascii_string_to_unsigned(text, 10, min, max, &value, NULL)) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
-                    "%s: %s=%s must be a number from %u to %u", what, key,
-                    text, min, max);
+                    "%s: %s=%s must be a number from %u to %u", what, key, text,
+                    min, max);
         return false;
     }
     *v = (unsigned)value;
@@ -149,8 +149,8 @@ bool msc_file_replace(const char *path, const char *text, mode_t mode,
     int fd;
 
     if (g_mkdir_with_parents(dir, 0755)) {
-        g_set_error(errp, MSC_ERROR, MSC_ERROR_IO, "cannot make '%s': %s",
-                    dir, g_strerror(errno));
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_IO, "cannot make '%s': %s", dir,
+                    g_strerror(errno));
         return false;
     }
     fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);

@@ -13,7 +13,7 @@
 /* What a file may hold. */
 typedef struct {
     const char *group;
-    const char *const *keys;    /* NULL-terminated */
+    const char *const *keys; /* NULL-terminated */
 } MscKeyFileGroup;
 
 /*
@@ -28,8 +28,8 @@ bool msc_keyfile_string(GKeyFile *file, const char *what, const char *group,
                         const char *key, char **text, GError **errp);
 /* An unsigned number in [min, max]; *@v is left alone if the key is absent. */
 bool msc_keyfile_uint(GKeyFile *file, const char *what, const char *group,
-                      const char *key, unsigned min, unsigned max,
-                      unsigned *v, GError **errp);
+                      const char *key, unsigned min, unsigned max, unsigned *v,
+                      GError **errp);
 /* Whole or not at all: a new file, fsynced and renamed over @path. */
 bool msc_file_replace(const char *path, const char *text, mode_t mode,
                       GError **errp);

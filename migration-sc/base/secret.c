@@ -21,7 +21,8 @@ void *msc_secret_new(size_t len, GError **errp)
     if (!p) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_INTERNAL,
                     "no locked memory for a key (%zu bytes): %s; raise "
-                    "RLIMIT_MEMLOCK", len, g_strerror(errno));
+                    "RLIMIT_MEMLOCK",
+                    len, g_strerror(errno));
         return NULL;
     }
     sodium_memzero(p, len);

@@ -157,8 +157,7 @@ bool msc_cmd_snapshot(MscCli *cli, int argc, char **argv, GError **errp)
     bytes = msc_context_encode(context);
     if (!g_file_set_contents_full(argv[2], g_bytes_get_data(bytes, NULL),
                                   (gssize)g_bytes_get_size(bytes),
-                                  G_FILE_SET_CONTENTS_CONSISTENT, 0600,
-                                  errp)) {
+                                  G_FILE_SET_CONTENTS_CONSISTENT, 0600, errp)) {
         return false;
     }
     fprintf(stderr, "%" G_GUINT64_FORMAT " entries, %zu bytes\n", entries,
@@ -167,8 +166,8 @@ bool msc_cmd_snapshot(MscCli *cli, int argc, char **argv, GError **errp)
 }
 
 /* Stages every section; on failure undoes the ones before. */
-static bool install(const MscVm *vm, const MscContext *context,
-                    uint64_t age_us, GError **errp)
+static bool install(const MscVm *vm, const MscContext *context, uint64_t age_us,
+                    GError **errp)
 {
     g_autoptr(GPtrArray) replaced =
         g_ptr_array_new_with_free_func((GDestroyNotify)g_bytes_unref);
@@ -205,11 +204,10 @@ static bool install(const MscVm *vm, const MscContext *context,
 bool msc_cmd_restore(MscCli *cli, int argc, char **argv, GError **errp)
 {
     gboolean dry = FALSE;
-    const GOptionEntry entries[] = {
-        { "dry-run", 0, 0, G_OPTION_ARG_NONE, &dry,
-          "check everything, change nothing", NULL },
-        { 0 }
-    };
+    const GOptionEntry entries[] = { { "dry-run", 0, 0, G_OPTION_ARG_NONE, &dry,
+                                       "check everything, change nothing",
+                                       NULL },
+                                     { 0 } };
     g_autoptr(MscContext) context = NULL;
     g_autoptr(MscVm) vm = NULL;
     uint8_t uuid[MSC_CONTEXT_UUID_LEN];
@@ -218,7 +216,8 @@ bool msc_cmd_restore(MscCli *cli, int argc, char **argv, GError **errp)
 
     if (!msc_cli_parse(cli, &argc, &argv, entries, 2, 2, "UUID FILE",
                        "Installs a context that 'snapshot' saved: all of it "
-                       "or nothing.", errp)) {
+                       "or nothing.",
+                       errp)) {
         return false;
     }
     vm = msc_vm_load(cli->config_dir, argv[1], errp);
@@ -239,7 +238,8 @@ bool msc_cmd_restore(MscCli *cli, int argc, char **argv, GError **errp)
         if (!p || s->oldest > p->version || s->version < p->oldest) {
             g_set_error(errp, MSC_ERROR, MSC_ERROR_REFUSED,
                         "'%s' holds '%s' of version %u, which this host does "
-                        "not read", argv[2], s->name, s->version);
+                        "not read",
+                        argv[2], s->name, s->version);
             return false;
         }
         if (!p->validate(vm->selector, s->data, &stats, errp)) {

@@ -27,8 +27,8 @@
 #define BUILT_AFTER 1735689600
 
 typedef struct {
-    GPtrArray *problems;        /* must be fixed */
-    GPtrArray *notes;           /* works, but could be better */
+    GPtrArray *problems; /* must be fixed */
+    GPtrArray *notes;    /* works, but could be better */
 } Findings;
 
 static void take_error(Findings *f, GError *err)
@@ -57,17 +57,21 @@ static void check_config(MscCli *cli, Findings *f)
     if (!peers) {
         take_error(f, g_steal_pointer(&err));
     } else if (!peers->len) {
-        g_ptr_array_add(f->problems, g_strdup(
-            "no other host is trusted: 'migration-sc peer add NAME KEY' with "
-            "the key that 'keygen' printed there"));
+        g_ptr_array_add(
+            f->problems,
+            g_strdup(
+                "no other host is trusted: 'migration-sc peer add NAME KEY' with "
+                "the key that 'keygen' printed there"));
     }
     vms = msc_vms_load(cli->config_dir, &err);
     if (!vms) {
         take_error(f, g_steal_pointer(&err));
     } else if (!vms->len) {
-        g_ptr_array_add(f->problems, g_strdup(
-            "no guest is registered: 'migration-sc vm add UUID --address "
-            "ADDR'"));
+        g_ptr_array_add(
+            f->problems,
+            g_strdup(
+                "no guest is registered: 'migration-sc vm add UUID --address "
+                "ADDR'"));
     }
 }
 
@@ -76,30 +80,35 @@ static void check_crypto(Findings *f)
     struct rlimit lock;
 
     if (!msc_suite_by_id(MSC_SUITE_AES_256_GCM)) {
-        g_ptr_array_add(f->notes, g_strdup(
-            "this CPU has no AES instructions: aes-256-gcm is not offered"));
+        g_ptr_array_add(
+            f->notes,
+            g_strdup(
+                "this CPU has no AES instructions: aes-256-gcm is not offered"));
     }
     if (!msc_suite_by_id(MSC_SUITE_AEGIS_128L)) {
-        g_ptr_array_add(f->notes, g_strdup(
-            "libsodium is older than 1.0.19 or this CPU has no AES "
-            "instructions: the fast AEGIS suites are not offered"));
+        g_ptr_array_add(
+            f->notes,
+            g_strdup("libsodium is older than 1.0.19 or this CPU has no AES "
+                     "instructions: the fast AEGIS suites are not offered"));
     }
     if (!msc_kem_by_id(MSC_KEM_XWING)) {
-        g_ptr_array_add(f->notes, g_strdup(
-            "libsodium is older than 1.0.22: no post-quantum key "
-            "agreement"));
+        g_ptr_array_add(
+            f->notes,
+            g_strdup("libsodium is older than 1.0.22: no post-quantum key "
+                     "agreement"));
     }
     if (!getrlimit(RLIMIT_MEMLOCK, &lock) && lock.rlim_cur < MEMLOCK_WANTED) {
-        g_ptr_array_add(f->problems, g_strdup(
-            "less than 1 MiB may be locked: raise RLIMIT_MEMLOCK "
-            "(ulimit -l), or keys could be swapped out"));
+        g_ptr_array_add(
+            f->problems,
+            g_strdup("less than 1 MiB may be locked: raise RLIMIT_MEMLOCK "
+                     "(ulimit -l), or keys could be swapped out"));
     }
 }
 
 static void check_daemon(MscCli *cli, Findings *f)
 {
-    g_autofree char *path = g_build_filename(cli->runtime_dir, "control.sock",
-                                             NULL);
+    g_autofree char *path =
+        g_build_filename(cli->runtime_dir, "control.sock", NULL);
     MscControlRequest request = { .command = MSC_CONTROL_STATUS };
     GError *err = NULL;
     g_autoptr(JsonNode) result = msc_control_call(path, &request, 5000, &err);
@@ -117,11 +126,14 @@ static void check_socket(MscCli *cli, const char *name, mode_t mode,
     struct stat st;
 
     /* That it is missing, check_daemon() says. */
-    if (!stat(path, &st) && (!S_ISSOCK(st.st_mode) ||
-                             (st.st_mode & 0777) != mode || st.st_uid)) {
-        g_ptr_array_add(f->problems, g_strdup_printf(
-            "'%s' must be a socket of root's with mode %04o: restart "
-            "migration-scd", path, (unsigned)mode));
+    if (!stat(path, &st) &&
+        (!S_ISSOCK(st.st_mode) || (st.st_mode & 0777) != mode || st.st_uid)) {
+        g_ptr_array_add(
+            f->problems,
+            g_strdup_printf(
+                "'%s' must be a socket of root's with mode %04o: restart "
+                "migration-scd",
+                path, (unsigned)mode));
     }
 }
 
@@ -129,8 +141,10 @@ static void check_capability(Findings *f)
 {
     capng_get_caps_process();
     if (!capng_have_capability(CAPNG_EFFECTIVE, CAP_NET_ADMIN)) {
-        g_ptr_array_add(f->problems, g_strdup(
-            "no CAP_NET_ADMIN: run this, snapshot and restore as root"));
+        g_ptr_array_add(
+            f->problems,
+            g_strdup(
+                "no CAP_NET_ADMIN: run this, snapshot and restore as root"));
     }
 }
 
@@ -138,9 +152,10 @@ static void check_capability(Findings *f)
 static void check_clock(Findings *f)
 {
     if (g_get_real_time() / G_USEC_PER_SEC < BUILT_AFTER) {
-        g_ptr_array_add(f->problems, g_strdup(
-            "the clock is before this program was written: set it, or "
-            "run an NTP client"));
+        g_ptr_array_add(
+            f->problems,
+            g_strdup("the clock is before this program was written: set it, or "
+                     "run an NTP client"));
     }
 }
 
@@ -148,11 +163,14 @@ static void check_accounting(Findings *f)
 {
     g_autofree char *text = NULL;
 
-    if (g_file_get_contents("/proc/sys/net/netfilter/nf_conntrack_acct",
-                            &text, NULL, NULL) && text[0] == '0') {
-        g_ptr_array_add(f->notes, g_strdup(
-            "the kernel does not count bytes of flows here: set sysctl "
-            "net.netfilter.nf_conntrack_acct=1 if rules or people need it"));
+    if (g_file_get_contents("/proc/sys/net/netfilter/nf_conntrack_acct", &text,
+                            NULL, NULL) &&
+        text[0] == '0') {
+        g_ptr_array_add(
+            f->notes,
+            g_strdup(
+                "the kernel does not count bytes of flows here: set sysctl "
+                "net.netfilter.nf_conntrack_acct=1 if rules or people need it"));
     }
 }
 
@@ -161,16 +179,15 @@ static bool knows_our_object(const char *qemu)
     const char *argv[] = { qemu, "-object", "help", NULL };
     g_autofree char *out = NULL;
 
-    return g_spawn_sync(NULL, (char **)argv, NULL,
-                        G_SPAWN_STDERR_TO_DEV_NULL, NULL, NULL, &out, NULL,
-                        NULL, NULL) &&
+    return g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_STDERR_TO_DEV_NULL,
+                        NULL, NULL, &out, NULL, NULL, NULL) &&
            strstr(out, "migration-sc") != NULL;
 }
 
 static void check_qemu(Findings *f)
 {
-    g_auto(GStrv) dirs = g_strsplit(g_getenv("PATH") ? g_getenv("PATH") : "",
-                                    ":", -1);
+    g_auto(GStrv) dirs =
+        g_strsplit(g_getenv("PATH") ? g_getenv("PATH") : "", ":", -1);
     g_autofree char *without = NULL;
 
     for (char **dir = dirs; *dir; dir++) {
@@ -194,12 +211,14 @@ static void check_qemu(Findings *f)
             g_dir_close(d);
         }
     }
-    g_ptr_array_add(f->notes, without
-        ? g_strdup_printf("'%s' has no migration-sc object, and neither has "
-                          "another in PATH: build QEMU with qemu-patches/",
-                          without)
-        : g_strdup("no qemu-system-* in PATH: build QEMU with "
-                   "qemu-patches/"));
+    g_ptr_array_add(
+        f->notes, without
+                      ? g_strdup_printf(
+                            "'%s' has no migration-sc object, and neither has "
+                            "another in PATH: build QEMU with qemu-patches/",
+                            without)
+                      : g_strdup("no qemu-system-* in PATH: build QEMU with "
+                                 "qemu-patches/"));
 }
 
 static void check_providers(Findings *f)
@@ -242,7 +261,8 @@ bool msc_cmd_doctor(MscCli *cli, int argc, char **argv, GError **errp)
 
     if (!msc_cli_parse(cli, &argc, &argv, NULL, 0, 0, "",
                        "Looks for what this host lacks, and says the fix. "
-                       "Exit status 0 if nothing must be fixed.", errp)) {
+                       "Exit status 0 if nothing must be fixed.",
+                       errp)) {
         return false;
     }
     check_config(cli, &f);

@@ -21,7 +21,8 @@ bool msc_cmd_keygen(MscCli *cli, int argc, char **argv, GError **errp)
 
     if (!msc_cli_parse(cli, &argc, &argv, entries, 0, 0, "",
                        "Makes this host's key, once, and prints its public "
-                       "half for 'peer add' on other hosts.", errp) ||
+                       "half for 'peer add' on other hosts.",
+                       errp) ||
         !msc_identity_create(cli->config_dir, name ? name : g_get_host_name(),
                              errp)) {
         return false;
@@ -30,8 +31,7 @@ bool msc_cmd_keygen(MscCli *cli, int argc, char **argv, GError **errp)
     if (!identity) {
         return false;
     }
-    key = g_base64_encode(msc_identity_public(identity),
-                          MSC_IDENTITY_KEY_LEN);
+    key = g_base64_encode(msc_identity_public(identity), MSC_IDENTITY_KEY_LEN);
     if (cli->json) {
         g_autoptr(JsonBuilder) b = json_builder_new();
 

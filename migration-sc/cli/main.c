@@ -12,7 +12,9 @@
 #include "commands.h"
 #include "msc-config.h"
 
-G_DEFINE_QUARK(msc-usage-error, msc_usage_error)
+/* clang-format off: these are no minus signs */
+G_DEFINE_QUARK(msc - usage - error, msc_usage_error)
+/* clang-format on */
 
 static const struct {
     const char *name;
@@ -39,8 +41,8 @@ static void usage(FILE *out)
         fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
     }
     fprintf(out, "\n'migration-sc COMMAND --help' tells the options of one.\n"
-            "Common options: --config-dir, --runtime-dir, --state-dir, "
-            "--json.\n");
+                 "Common options: --config-dir, --runtime-dir, --state-dir, "
+                 "--json.\n");
 }
 
 bool msc_cli_parse(MscCli *cli, int *argc, char ***argv,
@@ -55,10 +57,10 @@ bool msc_cli_parse(MscCli *cli, int *argc, char ***argv,
           "sockets (" MSC_RUNTIME_DIR ")", "DIR" },
         { "state-dir", 0, 0, G_OPTION_ARG_FILENAME, &cli->state_dir,
           "journal (" MSC_STATE_DIR ")", "DIR" },
-        { "json", 0, 0, G_OPTION_ARG_NONE, &cli->json,
-          "output for programs", NULL },
-        { "version", 0, 0, G_OPTION_ARG_NONE, &version,
-          "print the version", NULL },
+        { "json", 0, 0, G_OPTION_ARG_NONE, &cli->json, "output for programs",
+          NULL },
+        { "version", 0, 0, G_OPTION_ARG_NONE, &version, "print the version",
+          NULL },
         { 0 }
     };
     g_autoptr(GOptionContext) context = g_option_context_new(arguments);
@@ -83,12 +85,11 @@ bool msc_cli_parse(MscCli *cli, int *argc, char ***argv,
                     *arguments ? arguments : "no arguments");
         return false;
     }
-    cli->config_dir = cli->config_dir ? cli->config_dir
-                                      : g_strdup(MSC_CONFIG_DIR);
-    cli->runtime_dir = cli->runtime_dir ? cli->runtime_dir
-                                        : g_strdup(MSC_RUNTIME_DIR);
-    cli->state_dir = cli->state_dir ? cli->state_dir
-                                    : g_strdup(MSC_STATE_DIR);
+    cli->config_dir =
+        cli->config_dir ? cli->config_dir : g_strdup(MSC_CONFIG_DIR);
+    cli->runtime_dir =
+        cli->runtime_dir ? cli->runtime_dir : g_strdup(MSC_RUNTIME_DIR);
+    cli->state_dir = cli->state_dir ? cli->state_dir : g_strdup(MSC_STATE_DIR);
     return true;
 }
 

@@ -19,8 +19,9 @@ static bool parse_role(const char *role, unsigned *roles, GError **errp)
     if (!role || !strcmp(role, "both")) {
         return true;
     }
-    *roles = !strcmp(role, "source") ? MSC_PEER_MAY_SEND
-             : !strcmp(role, "destination") ? MSC_PEER_MAY_RECEIVE : 0;
+    *roles = !strcmp(role, "source")        ? MSC_PEER_MAY_SEND
+             : !strcmp(role, "destination") ? MSC_PEER_MAY_RECEIVE
+                                            : 0;
     if (!*roles) {
         g_set_error(errp, MSC_USAGE_ERROR, 0,
                     "--role %s: must be source, destination or both", role);
@@ -29,8 +30,7 @@ static bool parse_role(const char *role, unsigned *roles, GError **errp)
 }
 
 static bool add(MscCli *cli, const char *name, const char *key, char **address,
-                char **vm, const char *role, const char *expires,
-                GError **errp)
+                char **vm, const char *role, const char *expires, GError **errp)
 {
     g_autoptr(MscPeer) peer = g_new0(MscPeer, 1);
     g_autofree char *text = NULL;
@@ -42,7 +42,8 @@ static bool add(MscCli *cli, const char *name, const char *key, char **address,
     if (expires && !msc_peer_time_parse(expires, &peer->expires)) {
         g_set_error(errp, MSC_USAGE_ERROR, 0,
                     "--expires %s: must be a time with its zone, such as "
-                    "2027-01-31T00:00:00Z", expires);
+                    "2027-01-31T00:00:00Z",
+                    expires);
         return false;
     }
     for (char **a = address; a && *a; a++) {
@@ -66,8 +67,8 @@ static bool add(MscCli *cli, const char *name, const char *key, char **address,
         text = g_strdup(key);
     }
     if (!msc_peer_key_parse(text, peer->key, errp)) {
-        g_prefix_error(errp, "'%.80s' is neither a key nor a file with one: ",
-                       key);
+        g_prefix_error(errp,
+                       "'%.80s' is neither a key nor a file with one: ", key);
         return false;
     }
     peer->name = g_strdup(name);
@@ -99,8 +100,9 @@ static bool revoke_peer(MscCli *cli, const char *name, GError **errp)
 
 static const char *role_text(unsigned roles)
 {
-    return roles == MSC_PEER_MAY_SEND ? "source"
-           : roles == MSC_PEER_MAY_RECEIVE ? "destination" : "both";
+    return roles == MSC_PEER_MAY_SEND      ? "source"
+           : roles == MSC_PEER_MAY_RECEIVE ? "destination"
+                                           : "both";
 }
 
 static void json_list(JsonBuilder *b, const char *name, char **list)
@@ -130,8 +132,8 @@ static bool list(MscCli *cli, GError **errp)
         g_autofree char *expires = p->expires == MSC_PEER_FOREVER
                                        ? NULL
                                        : msc_peer_time_format(p->expires);
-        bool current = msc_peer_is_current(p, g_get_real_time() /
-                                              G_USEC_PER_SEC, NULL);
+        bool current =
+            msc_peer_is_current(p, g_get_real_time() / G_USEC_PER_SEC, NULL);
 
         json_builder_begin_object(b);
         msc_cli_json_text(b, "name", p->name);
@@ -142,14 +144,15 @@ static bool list(MscCli *cli, GError **errp)
         if (expires) {
             msc_cli_json_text(b, "expires", expires);
         }
-        msc_cli_json_text(b, "trust", p->revoked ? "revoked"
-                                      : current ? "current" : "expired");
+        msc_cli_json_text(b, "trust",
+                          p->revoked ? "revoked"
+                          : current  ? "current"
+                                     : "expired");
         json_builder_end_object(b);
         if (!cli->json) {
             printf("%-16s %-44s %-11s %-24s %s%s%s%s\n", p->name, key,
                    role_text(p->roles), *addresses ? addresses : "any address",
-                   *vms ? vms : "any guest",
-                   p->revoked ? " revoked" : "",
+                   *vms ? vms : "any guest", p->revoked ? " revoked" : "",
                    expires ? (current ? " until " : " expired ") : "",
                    expires ? expires : "");
         }
@@ -182,7 +185,8 @@ bool msc_cmd_peer(MscCli *cli, int argc, char **argv, GError **errp)
     if (!msc_cli_parse(cli, &argc, &argv, entries, 1, 3, ARGUMENTS,
                        "The hosts that this one trusts. A removed or revoked "
                        "peer is refused from the next handshake on, that of "
-                       "a further channel included.", errp)) {
+                       "a further channel included.",
+                       errp)) {
         return false;
     }
     if (!strcmp(argv[1], "add") && argc == 4) {

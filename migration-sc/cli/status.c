@@ -16,8 +16,8 @@
 static JsonNode *call(MscCli *cli, const MscControlRequest *request,
                       GError **errp)
 {
-    g_autofree char *path = g_build_filename(cli->runtime_dir, "control.sock",
-                                             NULL);
+    g_autofree char *path =
+        g_build_filename(cli->runtime_dir, "control.sock", NULL);
 
     return msc_control_call(path, request, TIMEOUT_MS, errp);
 }
@@ -39,13 +39,12 @@ static void print_migration(JsonObject *m)
 
 static bool is_status(JsonNode *node, GError **errp)
 {
-    JsonObject *o = JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node)
-                                                 : NULL;
+    JsonObject *o =
+        JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
 
     if (!o || !json_object_has_member(o, "migrations") ||
         !json_object_has_member(o, "host")) {
-        g_set_error_literal(errp, G_IO_CHANNEL_ERROR,
-                            G_IO_CHANNEL_ERROR_FAILED,
+        g_set_error_literal(errp, G_IO_CHANNEL_ERROR, G_IO_CHANNEL_ERROR_FAILED,
                             "the daemon's answer is not a status; is it of "
                             "another version?");
         return false;
@@ -70,8 +69,8 @@ static bool show_status(MscCli *cli, GError **errp)
         return true;
     }
     o = json_node_get_object(result);
-    printf("host %s, %" G_GINT64_FORMAT " guests, %" G_GINT64_FORMAT
-           " peers\n", json_object_get_string_member(o, "host"),
+    printf("host %s, %" G_GINT64_FORMAT " guests, %" G_GINT64_FORMAT " peers\n",
+           json_object_get_string_member(o, "host"),
            json_object_get_int_member(o, "vms"),
            json_object_get_int_member(o, "peers"));
     migrations = json_object_get_array_member(o, "migrations");
@@ -84,11 +83,10 @@ static bool show_status(MscCli *cli, GError **errp)
 bool msc_cmd_status(MscCli *cli, int argc, char **argv, GError **errp)
 {
     gboolean watch = FALSE;
-    const GOptionEntry entries[] = {
-        { "watch", 0, 0, G_OPTION_ARG_NONE, &watch,
-          "again each second, until interrupted", NULL },
-        { 0 }
-    };
+    const GOptionEntry entries[] = { { "watch", 0, 0, G_OPTION_ARG_NONE, &watch,
+                                       "again each second, until interrupted",
+                                       NULL },
+                                     { 0 } };
 
     if (!msc_cli_parse(cli, &argc, &argv, entries, 0, 0, "",
                        "What the daemon on this host knows.", errp)) {
@@ -108,15 +106,15 @@ bool msc_cmd_status(MscCli *cli, int argc, char **argv, GError **errp)
 
 static void print_resolved(const char *vm, bool here, JsonNode *result)
 {
-    JsonObject *o = JSON_NODE_HOLDS_OBJECT(result)
-                        ? json_node_get_object(result) : NULL;
+    JsonObject *o =
+        JSON_NODE_HOLDS_OBJECT(result) ? json_node_get_object(result) : NULL;
 
     if (here) {
         printf("The guest is this host's.\n");
     } else if (o && json_object_has_member(o, "code")) {
         printf("The guest is given up here. On the other host:\n"
-               "migration-sc resolve %s --here --code %s\n", vm,
-               json_object_get_string_member_with_default(o, "code", ""));
+               "migration-sc resolve %s --here --code %s\n",
+               vm, json_object_get_string_member_with_default(o, "code", ""));
     }
 }
 
@@ -127,14 +125,16 @@ bool msc_cmd_resolve(MscCli *cli, int argc, char **argv, GError **errp)
     const GOptionEntry entries[] = {
         { "there", 0, 0, G_OPTION_ARG_NONE, &there,
           "the guest is the other host's: give it up here, and print the code "
-          "for the other host", NULL },
+          "for the other host",
+          NULL },
         { "here", 0, 0, G_OPTION_ARG_NONE, &here,
           "the guest is this host's: it may run here", NULL },
         { "code", 0, 0, G_OPTION_ARG_STRING, &code,
           "with --here: what the other host printed", "CODE" },
         { "force", 0, 0, G_OPTION_ARG_NONE, &force,
           "with --here: without a code, for the other host will never run "
-          "again", NULL },
+          "again",
+          NULL },
         { 0 }
     };
     MscControlRequest request = { .command = MSC_CONTROL_RESOLVE };
@@ -144,7 +144,8 @@ bool msc_cmd_resolve(MscCli *cli, int argc, char **argv, GError **errp)
                        "Ends a migration that was cut between RELEASE and its "
                        "receipt: the guest is paused on both hosts then. Say "
                        "--there on the host that shall not have it, then "
-                       "--here with its code on the other.", errp)) {
+                       "--here with its code on the other.",
+                       errp)) {
         return false;
     }
     if (here == there) {

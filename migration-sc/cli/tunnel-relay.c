@@ -17,8 +17,7 @@
 static bool wait_for(MscRelay *r, int fd, short events, GError **errp)
 {
     if (msc_tunnel_wait(fd, events, -1, r->stop) == MSC_TUNNEL_STOPPED) {
-        g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_CANCELLED,
-                            "broken off");
+        g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_CANCELLED, "broken off");
         return false;
     }
     return true;
@@ -51,8 +50,8 @@ static ssize_t receive(MscRelay *r, int fd, const char *who, void *data,
     }
 }
 
-static bool transmit(MscRelay *r, int fd, const char *who,
-                     const uint8_t *data, size_t len, GError **errp)
+static bool transmit(MscRelay *r, int fd, const char *who, const uint8_t *data,
+                     size_t len, GError **errp)
 {
     while (len) {
         ssize_t n = send(fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);

@@ -18,7 +18,7 @@
 
 typedef struct {
     int local, net;
-    int stop;                   /* readable: break off */
+    int stop; /* readable: break off */
     MscChannel *channel;
 } MscRelay;
 

@@ -23,24 +23,24 @@
 typedef struct {
     const MscTunnelOptions *options;
     MscTunnelReport *report;
-    int stop;               /* eventfd: break off what runs */
-    int change;             /* eventfd: the accepting thread should look */
-    GMutex lock;            /* guards what follows */
+    int stop;    /* eventfd: break off what runs */
+    int change;  /* eventfd: the accepting thread should look */
+    GMutex lock; /* guards what follows */
     GCond changed;
     MscClient *client;
-    bool tainted;           /* a handshake failed: this session may be over */
+    bool tainted; /* a handshake failed: this session may be over */
     unsigned accepted;
-    unsigned running;       /* threads of connections */
-    unsigned relaying;      /* those past their set-up */
-    bool main_up;           /* the main channel is, or was, relaying */
-    GError *error;          /* the first failure */
+    unsigned running;  /* threads of connections */
+    unsigned relaying; /* those past their set-up */
+    bool main_up;      /* the main channel is, or was, relaying */
+    GError *error;     /* the first failure */
 } Session;
 
 typedef struct {
     Session *s;
     MscClient *client;
-    int fd;                 /* the accepted one */
-    uint32_t number;        /* source: in the order of connections */
+    int fd;          /* the accepted one */
+    uint32_t number; /* source: in the order of connections */
 } Connection;
 
 void msc_tunnel_report_clear(MscTunnelReport *report)
@@ -88,8 +88,8 @@ static void session_fail(Session *s, GError *err)
  * 7.2 takes the first connection for the main one. */
 static bool await_main(Session *s, GError **errp)
 {
-    gint64 end = g_get_monotonic_time() +
-                 (gint64)s->options->timeout_ms * 1000 * 2;
+    gint64 end =
+        g_get_monotonic_time() + (gint64)s->options->timeout_ms * 1000 * 2;
     bool up;
 
     g_mutex_lock(&s->lock);
@@ -340,8 +340,10 @@ static bool accept_one(Session *s, int listener, GError **errp)
     full = s->running >= CONNECTIONS_MAX;
     g_mutex_unlock(&s->lock);
     if (full) {
-        fprintf(stderr, "migration-sc: more than %d connections: one turned "
-                "away\n", CONNECTIONS_MAX);
+        fprintf(stderr,
+                "migration-sc: more than %d connections: one turned "
+                "away\n",
+                CONNECTIONS_MAX);
         close(fd);
         return true;
     }
@@ -354,8 +356,8 @@ static bool is_over(Session *s)
 
     g_mutex_lock(&s->lock);
     /* On the destination strangers may still be about. */
-    over = s->error || (s->main_up && !s->relaying &&
-                        (!is_source(s) || !s->running));
+    over = s->error ||
+           (s->main_up && !s->relaying && (!is_source(s) || !s->running));
     g_mutex_unlock(&s->lock);
     return over;
 }
@@ -368,8 +370,10 @@ static void tell_helper(Session *s)
 
     if (is_source(s) ? !msc_client_thaw(s->client, why, &err)
                      : !msc_client_abort(s->client, why, &err)) {
-        fprintf(stderr, "migration-sc: the helper has no record of this end: "
-                "%s\n", err->message);
+        fprintf(stderr,
+                "migration-sc: the helper has no record of this end: "
+                "%s\n",
+                err->message);
     }
 }
 
@@ -407,7 +411,7 @@ bool msc_tunnel_session(const MscTunnelOptions *options, int listener,
         eventfd_t seen;
 
         if (msc_tunnel_wait(listener, POLLIN, -1, s.change) ==
-                MSC_TUNNEL_STOPPED) {
+            MSC_TUNNEL_STOPPED) {
             if (eventfd_read(s.change, &seen)) {
                 g_debug("eventfd: %s", g_strerror(errno));
             }

@@ -14,17 +14,17 @@
 typedef struct {
     MscRole role;
     MscTunnelAddress listen, to;
-    char *helper;               /* path of its socket */
-    char *vm, *peer;            /* peer: NULL for the policy's */
+    char *helper;    /* path of its socket */
+    char *vm, *peer; /* peer: NULL for the policy's */
     unsigned timeout_ms;
-    uint64_t rekey_bytes;       /* 0 for the default */
+    uint64_t rekey_bytes; /* 0 for the default */
 } MscTunnelOptions;
 
 typedef struct {
-    char *peer, *suite, *kem;   /* of the main channel */
+    char *peer, *suite, *kem; /* of the main channel */
     char migration_id[MSC_UUID_STR_LEN + 1];
     unsigned channels;
-    uint64_t sent, received;    /* payload bytes to and from the other host */
+    uint64_t sent, received; /* payload bytes to and from the other host */
 } MscTunnelReport;
 
 void msc_tunnel_report_clear(MscTunnelReport *report);

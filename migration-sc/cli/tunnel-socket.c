@@ -44,7 +44,8 @@ bool msc_tunnel_address_parse(const char *text, MscTunnelAddress *address,
         if (*path != '/' || strlen(path) >= sizeof(un.sun_path)) {
             g_set_error(errp, MSC_USAGE_ERROR, 0,
                         "'%s': the path must begin with / and have less than "
-                        "%zu bytes", text, sizeof(un.sun_path));
+                        "%zu bytes",
+                        text, sizeof(un.sun_path));
             return false;
         }
         address->path = g_strdup(path);
@@ -52,12 +53,13 @@ bool msc_tunnel_address_parse(const char *text, MscTunnelAddress *address,
         bool brackets = len > 2 && *text == '[' && text[len - 1] == ']';
         guint64 port;
 
-        if (!len || !g_ascii_string_to_unsigned(colon + 1, 10, 1, 65535, &port,
-                                                NULL) ||
+        if (!len ||
+            !g_ascii_string_to_unsigned(colon + 1, 10, 1, 65535, &port, NULL) ||
             (!brackets && memchr(text, ':', len))) {
             g_set_error(errp, MSC_USAGE_ERROR, 0,
                         "'%s' is neither unix:PATH nor HOST:PORT nor "
-                        "[ADDRESS]:PORT", text);
+                        "[ADDRESS]:PORT",
+                        text);
             return false;
         }
         address->host = g_strndup(text + brackets, len - 2u * brackets);
@@ -147,10 +149,8 @@ int msc_tunnel_listen(const MscTunnelAddress *address, GError **errp)
     if (!list) {
         return -1;
     }
-    fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
-                0);
-    if (fd < 0 ||
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) ||
+    fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) ||
         bind(fd, list->ai_addr, list->ai_addrlen) || listen(fd, BACKLOG)) {
         io_error(errp, "listen on", address, errno);
         if (fd >= 0) {
@@ -166,8 +166,7 @@ MscTunnelWait msc_tunnel_wait(int fd, short events, gint64 deadline, int stop)
 {
     for (;;) {
         struct pollfd fds[] = { { stop, POLLIN, 0 }, { fd, events, 0 } };
-        gint64 left = deadline < 0 ? -1
-                                   : deadline - g_get_monotonic_time();
+        gint64 left = deadline < 0 ? -1 : deadline - g_get_monotonic_time();
 
         if (deadline >= 0 && left <= 0) {
             return MSC_TUNNEL_LATE;
@@ -188,9 +187,9 @@ static int connect_one(int fd, const struct sockaddr *to, socklen_t len,
     while (connect(fd, to, len)) {
         if (errno == EAGAIN) {
             /* A unix listener whose queue is full; there is no event. */
-            if (msc_tunnel_wait(-1, 0, MIN(deadline, g_get_monotonic_time() +
-                                                     20000), stop) ==
-                    MSC_TUNNEL_STOPPED) {
+            if (msc_tunnel_wait(-1, 0,
+                                MIN(deadline, g_get_monotonic_time() + 20000),
+                                stop) == MSC_TUNNEL_STOPPED) {
                 return ECANCELED;
             }
             if (g_get_monotonic_time() >= deadline) {
@@ -259,15 +258,17 @@ int msc_tunnel_connect(const MscTunnelAddress *address, unsigned timeout_ms,
 
 void msc_tunnel_tune(int fd)
 {
-    static const struct { int level, name, value; } options[] = {
-        { IPPROTO_TCP, TCP_NODELAY, 1 },  { SOL_SOCKET, SO_KEEPALIVE, 1 },
+    static const struct {
+        int level, name, value;
+    } options[] = {
+        { IPPROTO_TCP, TCP_NODELAY, 1 },   { SOL_SOCKET, SO_KEEPALIVE, 1 },
         { IPPROTO_TCP, TCP_KEEPIDLE, 30 }, { IPPROTO_TCP, TCP_KEEPINTVL, 10 },
         { IPPROTO_TCP, TCP_KEEPCNT, 6 },
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(options); i++) {
-        if (setsockopt(fd, options[i].level, options[i].name,
-                       &options[i].value, sizeof(int))) {
+        if (setsockopt(fd, options[i].level, options[i].name, &options[i].value,
+                       sizeof(int))) {
             g_debug("setsockopt: %s", g_strerror(errno));
         }
     }

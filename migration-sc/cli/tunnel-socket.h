@@ -12,8 +12,8 @@
 
 /* "unix:PATH" or "HOST:PORT", "[ADDRESS]:PORT". */
 typedef struct {
-    char *text;                 /* as given */
-    char *path;                 /* of a unix socket, else NULL */
+    char *text; /* as given */
+    char *path; /* of a unix socket, else NULL */
     char *host, *port;
 } MscTunnelAddress;
 
@@ -32,13 +32,12 @@ void msc_tunnel_tune(int fd);
 
 typedef enum {
     MSC_TUNNEL_READY,
-    MSC_TUNNEL_LATE,            /* the time is over */
-    MSC_TUNNEL_STOPPED,         /* @stop is readable */
+    MSC_TUNNEL_LATE,    /* the time is over */
+    MSC_TUNNEL_STOPPED, /* @stop is readable */
 } MscTunnelWait;
 
 /* @events: POLLIN or POLLOUT.  @deadline < 0: no bound. */
-MscTunnelWait msc_tunnel_wait(int fd, short events, gint64 deadline,
-                              int stop);
+MscTunnelWait msc_tunnel_wait(int fd, short events, gint64 deadline, int stop);
 
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(MscTunnelAddress, msc_tunnel_address_clear)
 

@@ -14,12 +14,12 @@
 #include "error.h"
 #include "tunnel-session.h"
 
-#define SUMMARY \
-    "Relays connections between a unix socket and another host, protected " \
+#define SUMMARY                                                              \
+    "Relays connections between a unix socket and another host, protected "  \
     "as a\nmigration is; what QEMU sends to the socket of the source comes " \
-    "out of the\nsocket that the destination's QEMU listens on. Security " \
-    "context does not move;\nboth hosts must say context=optional.\n\n" \
-    "  source:       --listen unix:PATH --to HOST:PORT --vm UUID\n" \
+    "out of the\nsocket that the destination's QEMU listens on. Security "   \
+    "context does not move;\nboth hosts must say context=optional.\n\n"      \
+    "  source:       --listen unix:PATH --to HOST:PORT --vm UUID\n"          \
     "  destination:  --listen HOST:PORT --to unix:PATH --vm UUID"
 #define TIMEOUT_MAX_S 600
 
@@ -70,8 +70,8 @@ static void print_report(const MscCli *cli, const MscTunnelReport *r)
 
     if (!cli->json) {
         printf("%u channels with %s (%s, %s): %" G_GUINT64_FORMAT
-               " bytes sent, %" G_GUINT64_FORMAT " received\n", r->channels,
-               r->peer, r->suite, r->kem, r->sent, r->received);
+               " bytes sent, %" G_GUINT64_FORMAT " received\n",
+               r->channels, r->peer, r->suite, r->kem, r->sent, r->received);
         fflush(stdout);
         return;
     }
@@ -146,8 +146,8 @@ bool msc_cmd_tunnel(MscCli *cli, int argc, char **argv, GError **errp)
     const GOptionEntry entries[] = {
         { "listen", 0, 0, G_OPTION_ARG_STRING, &a.listen,
           "where connections come from", "ADDRESS" },
-        { "to", 0, 0, G_OPTION_ARG_STRING, &a.to,
-          "where each is connected to", "ADDRESS" },
+        { "to", 0, 0, G_OPTION_ARG_STRING, &a.to, "where each is connected to",
+          "ADDRESS" },
         { "vm", 0, 0, G_OPTION_ARG_STRING, &a.vm,
           "the guest, registered here for this user", "UUID" },
         { "peer", 0, 0, G_OPTION_ARG_STRING, &a.peer,

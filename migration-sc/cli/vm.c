@@ -55,14 +55,14 @@ static bool add_nft(const VmOptions *o, MscSelector *s, GError **errp)
 {
     g_autoptr(GError) err = NULL;
 
-    if (o->nft_existing && !msc_nft_existing_parse(o->nft_existing,
-                                                   &s->nft_existing, &err)) {
+    if (o->nft_existing &&
+        !msc_nft_existing_parse(o->nft_existing, &s->nft_existing, &err)) {
         g_set_error(errp, MSC_USAGE_ERROR, 0, "--nft-existing %s",
                     err->message);
         return false;
     }
-    if (o->nft_scope && !msc_nft_scope_parse(o->nft_scope, &s->nft_scope,
-                                             &err)) {
+    if (o->nft_scope &&
+        !msc_nft_scope_parse(o->nft_scope, &s->nft_scope, &err)) {
         g_set_error(errp, MSC_USAGE_ERROR, 0, "--nft-scope %s", err->message);
         return false;
     }
@@ -107,13 +107,13 @@ static bool add(MscCli *cli, const char *uuid, const VmOptions *o,
         return false;
     }
     s->nat_policy = o->policy && !strcmp(o->policy, "leave-behind")
-                        ? MSC_NAT_LEAVE_BEHIND : MSC_NAT_REFUSE;
+                        ? MSC_NAT_LEAVE_BEHIND
+                        : MSC_NAT_REFUSE;
     return (!o->mark ||
             msc_mark_parse(o->mark, &s->mark, &s->mark_mask, errp)) &&
            add_addresses(o->address, s->addresses, errp) &&
            add_addresses(o->nat_address, s->nat_addresses, errp) &&
-           add_nft(o, s, errp) &&
-           msc_vm_save(cli->config_dir, vm, errp);
+           add_nft(o, s, errp) && msc_vm_save(cli->config_dir, vm, errp);
 }
 
 static char *addresses_text(const GArray *addresses)
@@ -121,8 +121,8 @@ static char *addresses_text(const GArray *addresses)
     GString *out = g_string_new(NULL);
 
     for (guint i = 0; i < addresses->len; i++) {
-        g_autofree char *text = msc_address_format(
-            &g_array_index(addresses, MscAddress, i));
+        g_autofree char *text =
+            msc_address_format(&g_array_index(addresses, MscAddress, i));
 
         g_string_append_printf(out, "%s%s", i ? "," : "", text);
     }
@@ -190,12 +190,12 @@ static bool list(MscCli *cli, GError **errp)
         json_builder_end_object(b);
         if (!cli->json) {
             g_autofree char *zone = s->has_zone
-                ? g_strdup_printf("zone %u", s->zone) : g_strdup("");
+                                        ? g_strdup_printf("zone %u", s->zone)
+                                        : g_strdup("");
 
-            printf("%s  %-16s %-10s %s%s%s%s%s%s%s\n", vm->uuid, vm->name,
-                   zone, addresses, *nat ? " NAT " : "", nat,
-                   *tables ? " nft " : "", tables, *interfaces ? " on " : "",
-                   interfaces);
+            printf("%s  %-16s %-10s %s%s%s%s%s%s%s\n", vm->uuid, vm->name, zone,
+                   addresses, *nat ? " NAT " : "", nat, *tables ? " nft " : "",
+                   tables, *interfaces ? " on " : "", interfaces);
         }
     }
     json_builder_end_array(b);
@@ -214,25 +214,26 @@ bool msc_cmd_vm(MscCli *cli, int argc, char **argv, GError **errp)
           "an address of the guest (repeatable)", "ADDR" },
         { "nat-address", 0, 0, G_OPTION_ARG_STRING_ARRAY, &o.nat_address,
           "a NAT address that moves with it (repeatable)", "ADDR" },
-        { "zone", 0, 0, G_OPTION_ARG_INT, &o.zone, "its conntrack zone",
-          "N" },
-        { "mark", 0, 0, G_OPTION_ARG_STRING, &o.mark,
-          "its conntrack mark", "VALUE[/MASK]" },
+        { "zone", 0, 0, G_OPTION_ARG_INT, &o.zone, "its conntrack zone", "N" },
+        { "mark", 0, 0, G_OPTION_ARG_STRING, &o.mark, "its conntrack mark",
+          "VALUE[/MASK]" },
         { "nat-policy", 0, 0, G_OPTION_ARG_STRING, &o.policy,
-          "flows that cannot move: refuse or leave-behind (refuse)",
-          "POLICY" },
+          "flows that cannot move: refuse or leave-behind (refuse)", "POLICY" },
         { "nft-table", 0, 0, G_OPTION_ARG_STRING_ARRAY, &o.nft_table,
           "an nftables table of the guest's own (repeatable)",
           "\"FAMILY NAME\"" },
         { "interface", 0, 0, G_OPTION_ARG_STRING_ARRAY, &o.interface,
           "an interface of the guest: a name that is the same on every host, "
-          "and this host's device (repeatable)", "ROLE=DEVICE" },
+          "and this host's device (repeatable)",
+          "ROLE=DEVICE" },
         { "nft-existing", 0, 0, G_OPTION_ARG_STRING, &o.nft_existing,
           "a table that is here when the guest comes, and differs: refuse or "
-          "replace (refuse)", "POLICY" },
+          "replace (refuse)",
+          "POLICY" },
         { "nft-scope", 0, 0, G_OPTION_ARG_STRING, &o.nft_scope,
           "whose packets rules that come here may touch: guest or host "
-          "(guest)", "SCOPE" },
+          "(guest)",
+          "SCOPE" },
         { "uid", 0, 0, G_OPTION_ARG_INT, &o.uid,
           "user whose process may act for it (0)", "UID" },
         { "cgroup", 0, 0, G_OPTION_ARG_STRING, &o.cgroup,

@@ -12,13 +12,13 @@
 
 /* Lives in locked memory (base/secret.h) wherever it rests. */
 typedef struct {
-    uint32_t suite;             /* MscSuiteId */
-    uint32_t kind;              /* MscChannelKind */
+    uint32_t suite; /* MscSuiteId */
+    uint32_t kind;  /* MscChannelKind */
     uint32_t number;
     /* The sender's limits; 0, or more than is allowed: MSC_REKEY_BYTES and
      * MSC_REKEY_RECORDS (wire/format.h). */
     uint64_t rekey_bytes;
-    uint64_t rekey_records;     /* the receiver's as well; lowered by tests */
+    uint64_t rekey_records; /* the receiver's as well; lowered by tests */
     uint8_t send[MSC_SUITE_KEY_MAX];
     uint8_t recv[MSC_SUITE_KEY_MAX];
 } MscChannelKeys;

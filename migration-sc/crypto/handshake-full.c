@@ -170,8 +170,8 @@ static bool chose_wrongly(const MscHandshake *hs, unsigned suite, unsigned kem,
 
     g_set_error(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
                 "handshake: the other host chose what was not offered: suite "
-                "%u (%s) of %s, key agreement %u (%s) of %s", suite,
-                name ? name : "unknown", suites, kem,
+                "%u (%s) of %s, key agreement %u (%s) of %s",
+                suite, name ? name : "unknown", suites, kem,
                 *msc_kem_name(kem) ? msc_kem_name(kem) : "unknown", kems);
     return false;
 }
@@ -232,8 +232,8 @@ static bool derive_session(MscHandshake *hs, const uint8_t *vm, GError **errp)
     if (!session) {
         return false;
     }
-    msc_kdf(master, sizeof(master), hs->secret->prk, "session",
-            hs->transcript, sizeof(hs->transcript));
+    msc_kdf(master, sizeof(master), hs->secret->prk, "session", hs->transcript,
+            sizeof(hs->transcript));
     keys->suite = hs->suite;
     keys->kind = MSC_CHANNEL_MAIN;
     msc_kdf(source ? keys->send : keys->recv, MSC_SUITE_KEY_MAX, master,
@@ -245,8 +245,8 @@ static bool derive_session(MscHandshake *hs, const uint8_t *vm, GError **errp)
     memcpy(session->migration_id, hs->migration_id, MSC_MIGRATION_ID_LEN);
     memcpy(session->vm, vm, MSC_UUID_LEN);
     memcpy(session->peer, hs->peer_identity, sizeof(session->peer));
-    msc_kdf(session->channel_secret, MSC_SESSION_SECRET_LEN, master,
-            "channels", NULL, 0);
+    msc_kdf(session->channel_secret, MSC_SESSION_SECRET_LEN, master, "channels",
+            NULL, 0);
     msc_kdf(session->context_key, MSC_SUITE_KEY_MAX, master, "context", NULL,
             0);
     msc_wipe(master, sizeof(master));
@@ -316,7 +316,8 @@ MscStep hs_full_auth(MscHandshake *hs, MscReader *r, GByteArray *out,
         return MSC_STEP_FAILED;
     }
     if (memcmp(vm, hs->config.vm, MSC_UUID_LEN)) {
-        return fail(errp, MSC_ERROR_REFUSED, "the guests differ: the UUID on "
+        return fail(errp, MSC_ERROR_REFUSED,
+                    "the guests differ: the UUID on "
                     "the source is not the one this QEMU waits for");
     }
     hs_transcript_add(hs, r->start, (size_t)(r->end - r->start));

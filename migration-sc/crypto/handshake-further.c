@@ -51,8 +51,8 @@ static void put_mac(const MscHandshake *hs, const char *label,
 {
     uint8_t mac[HS_MAC_LEN];
 
-    msc_kdf(mac, sizeof(mac), hs->secret->channel_secret, label,
-            covered->data, covered->len);
+    msc_kdf(mac, sizeof(mac), hs->secret->channel_secret, label, covered->data,
+            covered->len);
     msc_put_bytes(out, mac, sizeof(mac));
 }
 

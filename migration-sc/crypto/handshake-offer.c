@@ -191,7 +191,8 @@ static bool nothing_in_common(const char *what, const GString *theirs,
     g_set_error(errp, MSC_ERROR, MSC_ERROR_REFUSED,
                 "handshake: no %s in common: the source offers %s; the "
                 "destination allows %s; see [transport] %s in "
-                "migration-sc.conf", what, theirs->str, ours, policy);
+                "migration-sc.conf",
+                what, theirs->str, ours, policy);
     return false;
 }
 

@@ -14,7 +14,7 @@
 
 #define HS_NONCE_LEN 32
 #define HS_MAC_LEN 32
-#define HS_TRANSCRIPT_LEN 64    /* BLAKE2b-512 */
+#define HS_TRANSCRIPT_LEN 64 /* BLAKE2b-512 */
 
 /* First byte of each message; the second is zero. */
 typedef enum {
@@ -22,7 +22,7 @@ typedef enum {
     HS_ACCEPT = 2,
     HS_AUTH = 3,
     HS_ADMIT = 4,
-    HS_REFUSE = 5,              /* in clear: no keys yet */
+    HS_REFUSE = 5, /* in clear: no keys yet */
     HS_REFUSE_SEALED = 6,
     HS_FURTHER = 16,
     HS_FURTHER_OK = 17,
@@ -42,9 +42,9 @@ typedef enum {
 
 /* Everything secret, in locked memory. */
 typedef struct {
-    uint8_t kem_secret[2][MSC_KEM_SECRET_MAX];      /* by index in msc_kems() */
+    uint8_t kem_secret[2][MSC_KEM_SECRET_MAX]; /* by index in msc_kems() */
     uint8_t prk[MSC_SECRET_LEN];
-    uint8_t own_key[MSC_SECRET_LEN];                /* seals what we send */
+    uint8_t own_key[MSC_SECRET_LEN]; /* seals what we send */
     uint8_t peer_key[MSC_SECRET_LEN];
     uint8_t channel_secret[MSC_SESSION_SECRET_LEN]; /* further channels */
     MscChannelKeys keys;
@@ -52,10 +52,10 @@ typedef struct {
 
 struct MscHandshake {
     MscHandshakeConfig config;
-    char **suites;              /* copy of the policy */
+    char **suites; /* copy of the policy */
     HandshakeState state;
     HandshakeSecrets *secret;
-    bool have_keys;             /* own_key and peer_key are set */
+    bool have_keys; /* own_key and peer_key are set */
     uint64_t own_counter, peer_counter;
     uint8_t transcript[HS_TRANSCRIPT_LEN];
     uint8_t kem_public[2][MSC_KEM_PUBLIC_MAX];
@@ -67,7 +67,7 @@ struct MscHandshake {
     MscSession *session;
     /* further channels */
     uint32_t kind, number, epoch;
-    GByteArray *sent;           /* FURTHER as it went out */
+    GByteArray *sent; /* FURTHER as it went out */
 };
 
 /* transcript = BLAKE2b-512(transcript, u32 length, data) */
@@ -82,7 +82,7 @@ void hs_begin(GByteArray *out, HandshakeType type);
 
 /* handshake-offer.c: what HELLO offers. */
 typedef struct {
-    const MscSuite *suite;      /* what this host takes of it */
+    const MscSuite *suite; /* what this host takes of it */
     int rank;
     const MscKem *kem;
     const uint8_t *kem_public;

@@ -25,8 +25,7 @@ static MscHandshake *handshake_new(HandshakeState state, GError **errp)
     return hs;
 }
 
-MscHandshake *msc_handshake_new(const MscHandshakeConfig *config,
-                                GError **errp)
+MscHandshake *msc_handshake_new(const MscHandshakeConfig *config, GError **errp)
 {
     bool source = config->role == MSC_ROLE_SOURCE;
     MscHandshake *hs = handshake_new(source ? HS_START : HS_WAIT_HELLO, errp);
@@ -45,14 +44,12 @@ MscHandshake *msc_handshake_new(const MscHandshakeConfig *config,
     return hs;
 }
 
-MscHandshake *msc_handshake_new_further(MscRole role,
-                                        const MscSession *session,
+MscHandshake *msc_handshake_new_further(MscRole role, const MscSession *session,
                                         MscChannelKind kind, uint32_t number,
                                         uint32_t epoch, GError **errp)
 {
     bool source = role == MSC_ROLE_SOURCE;
-    MscHandshake *hs = handshake_new(source ? HS_START : HS_WAIT_FURTHER,
-                                     errp);
+    MscHandshake *hs = handshake_new(source ? HS_START : HS_WAIT_FURTHER, errp);
 
     if (!hs) {
         return NULL;
@@ -129,10 +126,11 @@ void hs_seal(MscHandshake *hs, HandshakeType type, const GByteArray *plain,
     g_assert(hs->have_keys);
     counter_nonce(hs->own_counter++, nonce);
     g_byte_array_set_size(out, at + plain->len +
-                               crypto_aead_xchacha20poly1305_ietf_ABYTES);
-    crypto_aead_xchacha20poly1305_ietf_encrypt(
-        out->data + at, NULL, plain->data, plain->len, ad, sizeof(ad), NULL,
-        nonce, hs->secret->own_key);
+                                   crypto_aead_xchacha20poly1305_ietf_ABYTES);
+    crypto_aead_xchacha20poly1305_ietf_encrypt(out->data + at, NULL,
+                                               plain->data, plain->len, ad,
+                                               sizeof(ad), NULL, nonce,
+                                               hs->secret->own_key);
 }
 
 GByteArray *hs_open(MscHandshake *hs, HandshakeType type, MscReader *r,
@@ -167,8 +165,8 @@ GByteArray *hs_open(MscHandshake *hs, HandshakeType type, MscReader *r,
 static void take_refusal(MscHandshake *hs, HandshakeType type, MscReader *r,
                          GError **errp)
 {
-    const char *whose = type == HS_REFUSE ? "the other end (not verified)"
-                                          : "the other host";
+    const char *whose =
+        type == HS_REFUSE ? "the other end (not verified)" : "the other host";
     g_autoptr(GByteArray) plain = NULL;
     g_autofree char *reason = NULL;
     MscReader sealed;
@@ -181,8 +179,7 @@ static void take_refusal(MscHandshake *hs, HandshakeType type, MscReader *r,
         msc_reader_init(&sealed, plain->data, plain->len);
         r = &sealed;
     }
-    if (!msc_reader_string(r, &reason, MSC_REASON_MAX) ||
-        msc_reader_left(r)) {
+    if (!msc_reader_string(r, &reason, MSC_REASON_MAX) || msc_reader_left(r)) {
         msc_reader_error(r, errp, "handshake", "malformed refusal");
         return;
     }

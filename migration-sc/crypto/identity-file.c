@@ -23,7 +23,7 @@
 #define SEED_KEY "seed="
 
 typedef struct {
-    const char *text;           /* in locked memory, not ended by NUL */
+    const char *text; /* in locked memory, not ended by NUL */
     size_t len;
 } Span;
 
@@ -40,7 +40,7 @@ static bool span_value(Span line, const char *key, Span *value)
     if (line.len < len || memcmp(line.text, key, len) != 0) {
         return false;
     }
-    *value = (Span) { line.text + len, line.len - len };
+    *value = (Span){ line.text + len, line.len - len };
     return true;
 }
 
@@ -53,8 +53,7 @@ static bool next_line(Span *rest, Span *line)
         return false;
     }
     end = memchr(rest->text, '\n', rest->len);
-    *line = (Span) { rest->text,
-                     end ? (size_t)(end - rest->text) : rest->len };
+    *line = (Span){ rest->text, end ? (size_t)(end - rest->text) : rest->len };
     rest->text += line->len + (end != NULL);
     rest->len -= line->len + (end != NULL);
     return true;
@@ -71,9 +70,9 @@ static size_t find_values(Span rest, Span *name, Span *seed)
         if (!line.len || *line.text == '#') {
             continue;
         }
-        if (step == 0 ? !span_is(line, "[identity]")
+        if (step == 0   ? !span_is(line, "[identity]")
             : step == 1 ? !span_value(line, NAME_KEY, name)
-            : step > 2 || !span_value(line, SEED_KEY, seed)) {
+                        : step > 2 || !span_value(line, SEED_KEY, seed)) {
             return number;
         }
         step++;
@@ -81,8 +80,8 @@ static size_t find_values(Span rest, Span *name, Span *seed)
     return 0;
 }
 
-MscIdentity *msc_identity_parse(const char *what, const char *data,
-                                size_t len, GError **errp)
+MscIdentity *msc_identity_parse(const char *what, const char *data, size_t len,
+                                GError **errp)
 {
     uint8_t *secret = msc_secret_new(crypto_sign_SEEDBYTES, errp);
     Span name = { 0 }, seed = { 0 };
@@ -93,12 +92,13 @@ MscIdentity *msc_identity_parse(const char *what, const char *data,
     if (!secret) {
         return NULL;
     }
-    bad = find_values((Span) { data, len }, &name, &seed);
+    bad = find_values((Span){ data, len }, &name, &seed);
     if (bad) {
         /* Not what stands there: it may be the seed. */
         g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
                     "%s: line %zu: expected [identity], name= and seed=, each "
-                    "once and in this order", what, bad);
+                    "once and in this order",
+                    what, bad);
         goto out;
     }
     text = g_strndup(name.text, name.len);
@@ -180,8 +180,7 @@ static MscIdentity *identity_read(const char *path, int fd, GError **errp)
 
 MscIdentity *msc_identity_load(const char *config_dir, GError **errp)
 {
-    g_autofree char *path = g_build_filename(config_dir, "identity.key",
-                                             NULL);
+    g_autofree char *path = g_build_filename(config_dir, "identity.key", NULL);
     /* NONBLOCK: a FIFO in its place must not hang the daemon. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     MscIdentity *id;
@@ -189,7 +188,8 @@ MscIdentity *msc_identity_load(const char *config_dir, GError **errp)
     if (fd < 0) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
                     "this host has no key, '%s': %s; make one with "
-                    "'migration-sc keygen'", path, g_strerror(errno));
+                    "'migration-sc keygen'",
+                    path, g_strerror(errno));
         return NULL;
     }
     id = identity_read(path, fd, errp);
@@ -200,10 +200,10 @@ MscIdentity *msc_identity_load(const char *config_dir, GError **errp)
 bool msc_identity_create(const char *config_dir, const char *name,
                          GError **errp)
 {
-    g_autofree char *key_path = g_build_filename(config_dir, "identity.key",
-                                                 NULL);
-    g_autofree char *pub_path = g_build_filename(config_dir, "identity.pub",
-                                                 NULL);
+    g_autofree char *key_path =
+        g_build_filename(config_dir, "identity.key", NULL);
+    g_autofree char *pub_path =
+        g_build_filename(config_dir, "identity.pub", NULL);
     g_autofree char *pub_base64 = NULL;
     g_autofree char *pub_text = NULL;
     char *text;
@@ -214,14 +214,16 @@ bool msc_identity_create(const char *config_dir, const char *name,
     if (!msc_name_is_safe(name)) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
                     "'%.80s' cannot be a host's name: use letters, digits, "
-                    "'.', '_' and '-'", name);
+                    "'.', '_' and '-'",
+                    name);
         return false;
     }
     if (g_file_test(key_path, G_FILE_TEST_EXISTS)) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
                     "'%s' exists; a new key would cut this host off from all "
                     "that trust it, so remove the file yourself if you want "
-                    "that", key_path);
+                    "that",
+                    key_path);
         return false;
     }
     id = msc_identity_generate(name, errp);

@@ -11,7 +11,7 @@
 struct MscIdentity {
     char *name;
     uint8_t public_key[MSC_IDENTITY_KEY_LEN];
-    uint8_t *secret_key;        /* locked: seed, then public key */
+    uint8_t *secret_key; /* locked: seed, then public key */
 };
 
 /* @seed: 32 bytes, RFC 8032. */

@@ -29,32 +29,32 @@ bool msc_identity_create(const char *config_dir, const char *name,
 /* Refuses a key file that others may read. */
 MscIdentity *msc_identity_load(const char *config_dir, GError **errp);
 /* The text of an identity.key. @data stays the caller's to wipe. */
-MscIdentity *msc_identity_parse(const char *what, const char *data,
-                                size_t len, GError **errp);
+MscIdentity *msc_identity_parse(const char *what, const char *data, size_t len,
+                                GError **errp);
 /* For tests: in memory only. */
 MscIdentity *msc_identity_generate(const char *name, GError **errp);
 void msc_identity_free(MscIdentity *identity);
 const char *msc_identity_name(const MscIdentity *identity);
 const uint8_t *msc_identity_public(const MscIdentity *identity);
-void msc_identity_sign(const MscIdentity *identity, const void *msg,
-                       size_t len, uint8_t sig[MSC_SIGNATURE_LEN]);
+void msc_identity_sign(const MscIdentity *identity, const void *msg, size_t len,
+                       uint8_t sig[MSC_SIGNATURE_LEN]);
 bool msc_identity_verify(const uint8_t key[MSC_IDENTITY_KEY_LEN],
                          const void *msg, size_t len,
                          const uint8_t sig[MSC_SIGNATURE_LEN]);
 
 typedef enum {
-    MSC_PEER_MAY_SEND = 1,      /* may be the source */
-    MSC_PEER_MAY_RECEIVE = 2,   /* may be the destination */
+    MSC_PEER_MAY_SEND = 1,    /* may be the source */
+    MSC_PEER_MAY_RECEIVE = 2, /* may be the destination */
 } MscPeerRoles;
 
 typedef struct {
-    char *name;                 /* from the file name */
+    char *name; /* from the file name */
     uint8_t key[MSC_IDENTITY_KEY_LEN];
-    char **addresses;           /* empty: any */
-    char **vms;                 /* UUIDs; empty: any */
+    char **addresses; /* empty: any */
+    char **vms;       /* UUIDs; empty: any */
     unsigned roles;
     bool revoked;
-    int64_t expires;            /* seconds since 1970; MSC_PEER_FOREVER */
+    int64_t expires; /* seconds since 1970; MSC_PEER_FOREVER */
 } MscPeer;
 
 #define MSC_PEER_FOREVER INT64_MAX

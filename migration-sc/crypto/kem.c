@@ -26,10 +26,8 @@ static bool x25519_shared(uint8_t *shared, const uint8_t *scalar,
         crypto_generichash_init(&state, dh, sizeof(dh), MSC_KEM_SHARED_LEN);
         crypto_generichash_update(&state, (const unsigned char *)label,
                                   sizeof(label));
-        crypto_generichash_update(&state, ciphertext,
-                                  crypto_scalarmult_BYTES);
-        crypto_generichash_update(&state, public_key,
-                                  crypto_scalarmult_BYTES);
+        crypto_generichash_update(&state, ciphertext, crypto_scalarmult_BYTES);
+        crypto_generichash_update(&state, public_key, crypto_scalarmult_BYTES);
         crypto_generichash_final(&state, shared, MSC_KEM_SHARED_LEN);
         msc_wipe(&state, sizeof(state));
     }
@@ -48,16 +46,14 @@ static bool x25519_encapsulate(uint8_t *ciphertext, uint8_t *shared,
 {
     uint8_t scalar[crypto_scalarmult_SCALARBYTES];
     bool ok = x25519_keypair(ciphertext, scalar) &&
-              x25519_shared(shared, scalar, public_key, ciphertext,
-                            public_key);
+              x25519_shared(shared, scalar, public_key, ciphertext, public_key);
 
     msc_wipe(scalar, sizeof(scalar));
     return ok;
 }
 
 static bool x25519_decapsulate(uint8_t *shared, const uint8_t *ciphertext,
-                               const uint8_t *secret,
-                               const uint8_t *public_key)
+                               const uint8_t *secret, const uint8_t *public_key)
 {
     return x25519_shared(shared, secret, ciphertext, ciphertext, public_key);
 }
@@ -86,8 +82,7 @@ static bool xwing_encapsulate(uint8_t *ciphertext, uint8_t *shared,
 }
 
 static bool xwing_decapsulate(uint8_t *shared, const uint8_t *ciphertext,
-                              const uint8_t *secret,
-                              const uint8_t *public_key)
+                              const uint8_t *secret, const uint8_t *public_key)
 {
     (void)public_key;
     return crypto_kem_xwing_dec(shared, ciphertext, secret) == 0;
@@ -116,8 +111,7 @@ const MscKem *const *msc_kems(void)
 #ifdef crypto_kem_xwing_PUBLICKEYBYTES
         &xwing,
 #endif
-        &x25519,
-        NULL
+        &x25519, NULL
     };
 
     return kems;

@@ -87,7 +87,8 @@ static bool get_end(GKeyFile *file, const char *what, MscPeer *peer,
     if (expires && !msc_peer_time_parse(expires, &peer->expires)) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
                     "%s: expires= must be a time with its zone, such as "
-                    "2027-01-31T00:00:00Z", what);
+                    "2027-01-31T00:00:00Z",
+                    what);
         return false;
     }
     peer->revoked = revoked && !strcmp(revoked, "true");
@@ -99,8 +100,7 @@ static bool get_end(GKeyFile *file, const char *what, MscPeer *peer,
     return true;
 }
 
-static bool key_from_base64(const char *text,
-                            uint8_t key[MSC_IDENTITY_KEY_LEN])
+static bool key_from_base64(const char *text, uint8_t key[MSC_IDENTITY_KEY_LEN])
 {
     size_t got;
 
@@ -131,7 +131,8 @@ static bool get_list(GKeyFile *file, const char *what, const char *key,
     if (empty) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
                     "%s: %s= has an empty or unreadable entry; leave the "
-                    "whole line out to allow any", what, key);
+                    "whole line out to allow any",
+                    what, key);
     }
     return !empty;
 }
@@ -139,13 +140,11 @@ static bool get_list(GKeyFile *file, const char *what, const char *key,
 MscPeer *msc_peer_parse(const char *name, const char *data, size_t len,
                         GError **errp)
 {
-    static const char *const keys[] = {
-        "key", "address", "vm", "role", "expires", "revoked", NULL
-    };
+    static const char *const keys[] = { "key",     "address", "vm", "role",
+                                        "expires", "revoked", NULL };
     static const MscKeyFileGroup groups[] = { { "peer", keys }, { 0 } };
     g_autofree char *what = g_strdup_printf("peer '%s'", name);
-    g_autoptr(GKeyFile) file = msc_keyfile_parse(what, data, len, groups,
-                                                 errp);
+    g_autoptr(GKeyFile) file = msc_keyfile_parse(what, data, len, groups, errp);
     g_autoptr(MscPeer) peer = g_new0(MscPeer, 1);
     g_autofree char *key = NULL;
     g_autofree char *role = NULL;
@@ -157,8 +156,8 @@ MscPeer *msc_peer_parse(const char *name, const char *data, size_t len,
     key = g_key_file_get_string(file, "peer", "key", NULL);
     if (!key || !key_from_base64(key, peer->key)) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
-                    "%s: key= must be a public key of %u bytes in base64",
-                    what, MSC_IDENTITY_KEY_LEN);
+                    "%s: key= must be a public key of %u bytes in base64", what,
+                    MSC_IDENTITY_KEY_LEN);
         return NULL;
     }
     if (!get_list(file, what, "address", &peer->addresses, errp) ||
@@ -272,7 +271,8 @@ GPtrArray *msc_peers_load(const char *config_dir, GError **errp)
         if (!msc_name_is_safe(name)) {
             g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
                         "'%s': not a peer's name; use letters, digits, '.', "
-                        "'_' and '-'", path);
+                        "'_' and '-'",
+                        path);
             return NULL;
         }
         if (!g_file_get_contents(path, &data, &len, errp)) {
@@ -301,7 +301,8 @@ bool msc_peer_save(const char *config_dir, const MscPeer *peer, GError **errp)
     if (!msc_name_is_safe(peer->name)) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
                     "'%.80s' cannot be a peer's name: use letters, digits, "
-                    "'.', '_' and '-'", peer->name);
+                    "'.', '_' and '-'",
+                    peer->name);
         return false;
     }
     peers = msc_peers_load(config_dir, errp);
@@ -315,7 +316,8 @@ bool msc_peer_save(const char *config_dir, const MscPeer *peer, GError **errp)
             if (other->revoked && !peer->revoked) {
                 g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
                             "peer '%s' was revoked: remove it first if you "
-                            "trust it again", peer->name);
+                            "trust it again",
+                            peer->name);
                 return false;
             }
             g_ptr_array_remove_index(peers, i - 1);

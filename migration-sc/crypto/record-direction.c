@@ -77,10 +77,9 @@ void msc_direction_count(MscDirection *d, size_t payload, size_t wire,
 void msc_direction_stats(const MscDirection *d, MscRecordStats *stats)
 {
     stats->records = __atomic_load_n(&d->stats.records, __ATOMIC_RELAXED);
-    stats->payload_bytes = __atomic_load_n(&d->stats.payload_bytes,
-                                           __ATOMIC_RELAXED);
-    stats->wire_bytes = __atomic_load_n(&d->stats.wire_bytes,
-                                        __ATOMIC_RELAXED);
+    stats->payload_bytes =
+        __atomic_load_n(&d->stats.payload_bytes, __ATOMIC_RELAXED);
+    stats->wire_bytes = __atomic_load_n(&d->stats.wire_bytes, __ATOMIC_RELAXED);
     stats->rekeys = __atomic_load_n(&d->stats.rekeys, __ATOMIC_RELAXED);
 }
 

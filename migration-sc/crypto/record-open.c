@@ -10,8 +10,9 @@
 #include "record-private.h"
 #include "secret.h"
 
-#define BUF_SIZE (MSC_RECORD_HEADER + MSC_RECORD_MAX_PAYLOAD + \
-                  MSC_SUITE_TAG_MAX + MSC_RECORD_HEADER)
+#define BUF_SIZE                                                      \
+    (MSC_RECORD_HEADER + MSC_RECORD_MAX_PAYLOAD + MSC_SUITE_TAG_MAX + \
+     MSC_RECORD_HEADER)
 
 MscOpener *msc_opener_new(const MscChannelKeys *keys, GError **errp)
 {
@@ -38,8 +39,8 @@ void msc_opener_free(MscOpener *o)
     }
 }
 
-static bool G_GNUC_PRINTF(2, 3) opener_fail(MscOpener *o, const char *format,
-                                            ...)
+static bool G_GNUC_PRINTF(2, 3)
+    opener_fail(MscOpener *o, const char *format, ...)
 {
     g_autofree char *why = NULL;
     va_list args;
@@ -48,8 +49,8 @@ static bool G_GNUC_PRINTF(2, 3) opener_fail(MscOpener *o, const char *format,
     why = g_strdup_vprintf(format, args);
     va_end(args);
     o->error = g_error_new(MSC_ERROR, MSC_ERROR_AUTH,
-                           "migration stream, record %" G_GUINT64_FORMAT
-                           ": %s", o->d->stats.records, why);
+                           "migration stream, record %" G_GUINT64_FORMAT ": %s",
+                           o->d->stats.records, why);
     o->len = o->record = 0;
     return false;
 }
@@ -61,7 +62,7 @@ static bool G_GNUC_PRINTF(2, 3) opener_fail(MscOpener *o, const char *format,
  */
 uint8_t *msc_opener_space(MscOpener *o, size_t *len)
 {
-    size_t want = !o->record ? MSC_RECORD_HEADER
+    size_t want = !o->record                  ? MSC_RECORD_HEADER
                   : o->type == MSC_RECORD_END ? o->record
                                               : o->record + MSC_RECORD_HEADER;
 
@@ -88,8 +89,10 @@ static bool header_decode(MscOpener *o)
     msc_reader_u8(&r, &o->flags);
     msc_reader_u16(&r, &zero);
     if (o->type != MSC_RECORD_DATA && o->type != MSC_RECORD_END) {
-        return opener_fail(o, "unknown type %u: not a record, or changed on "
-                           "the way", o->type);
+        return opener_fail(o,
+                           "unknown type %u: not a record, or changed on "
+                           "the way",
+                           o->type);
     }
     if (len > MSC_RECORD_MAX_PAYLOAD ||
         (o->type == MSC_RECORD_DATA) != (len > 0)) {
@@ -130,7 +133,7 @@ static bool open_record(MscOpener *o, uint8_t *to)
     if (!d->suite->open(to, payload, o->record - MSC_RECORD_HEADER, o->buf,
                         MSC_RECORD_HEADER, nonce, d->key)) {
         return opener_fail(o, "does not open: it was changed, dropped, "
-                           "replayed, or belongs to another channel");
+                              "replayed, or belongs to another channel");
     }
     msc_direction_count(d, payload_len(o), o->record,
                         o->flags & MSC_RECORD_REKEY);
@@ -153,8 +156,7 @@ static void take_record(MscOpener *o, const struct iovec *iov, size_t niov,
     } else if (open_record(o, o->buf + MSC_RECORD_HEADER)) {
         o->data = MSC_RECORD_HEADER;
         o->data_end = MSC_RECORD_HEADER + len;
-        o->state = o->type == MSC_RECORD_END ? MSC_OPENER_END
-                                             : MSC_OPENER_DATA;
+        o->state = o->type == MSC_RECORD_END ? MSC_OPENER_END : MSC_OPENER_DATA;
     }
 }
 

@@ -11,8 +11,8 @@
 
 /* At worst, long pieces with short ones before, between and behind them. */
 #define RECORDS_MAX (2 * (MSC_SEAL_MAX / MSC_RECORD_DIRECT_MIN) + 1)
-#define BUF_SIZE (MSC_SEAL_MAX + \
-                  RECORDS_MAX * (MSC_RECORD_HEADER + MSC_SUITE_TAG_MAX))
+#define BUF_SIZE \
+    (MSC_SEAL_MAX + RECORDS_MAX * (MSC_RECORD_HEADER + MSC_SUITE_TAG_MAX))
 
 MscSealer *msc_sealer_new(const MscChannelKeys *keys, GError **errp)
 {

@@ -11,7 +11,7 @@
 #include "format.h"
 #include "secret.h"
 
-#define CHUNK_MAGIC 0x4d534343u         /* "MSCC" */
+#define CHUNK_MAGIC 0x4d534343u /* "MSCC" */
 #define DIGEST_LEN 32
 
 typedef enum {
@@ -100,11 +100,11 @@ static GBytes *chunk_seal(MscContextSealer *s, ChunkType type,
     chunk_ad(s, type, len, ad);
     chunk_nonce(s, nonce);
     out = g_byte_array_new();
-    g_byte_array_set_size(out, (guint)(MSC_CHUNK_HEADER + len +
-                                       s->suite->tag_len));
+    g_byte_array_set_size(out,
+                          (guint)(MSC_CHUNK_HEADER + len + s->suite->tag_len));
     memcpy(out->data, ad->data, MSC_CHUNK_HEADER);
-    s->suite->seal(out->data + MSC_CHUNK_HEADER, plain, len, ad->data,
-                   ad->len, nonce, s->key);
+    s->suite->seal(out->data + MSC_CHUNK_HEADER, plain, len, ad->data, ad->len,
+                   nonce, s->key);
     s->sequence++;
     return g_byte_array_free_to_bytes(out);
 }
@@ -222,7 +222,8 @@ bool msc_context_open(MscContextOpener *o, const void *chunk, size_t len,
     if (!s->suite->open(opened, bytes + MSC_CHUNK_HEADER,
                         len - MSC_CHUNK_HEADER, ad->data, ad->len, nonce,
                         s->key)) {
-        return chunk_error(s, errp, "does not open: it was changed, or "
+        return chunk_error(s, errp,
+                           "does not open: it was changed, or "
                            "belongs to another migration or guest");
     }
     if (type == CHUNK_END) {

@@ -9,9 +9,8 @@
 #include "suite.h"
 
 /* Ordered: each floor admits what the next one admits, and more. */
-static const char *const floors[] = {
-    "integrity-only", "encrypted", "encrypted-256"
-};
+static const char *const floors[] = { "integrity-only", "encrypted",
+                                      "encrypted-256" };
 
 /* The highest floor that @suite still meets. */
 static size_t suite_floor(const MscSuite *suite)
@@ -29,7 +28,8 @@ static bool parse_floor(const char *what, const char *minimum, size_t *floor,
     }
     g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
                 "%s: minimum=%s must be integrity-only, encrypted or "
-                "encrypted-256", what, minimum);
+                "encrypted-256",
+                what, minimum);
     return false;
 }
 
@@ -98,7 +98,8 @@ char **msc_suite_policy(const char *what, char **preference,
         g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
                     "%s: this host's libsodium and CPU have none of the "
                     "suites that suites= and minimum= allow; see "
-                    "'migration-sc doctor'", what);
+                    "'migration-sc doctor'",
+                    what);
         return NULL;
     }
     g_ptr_array_add(list, NULL);

@@ -7,27 +7,26 @@
 #include <string.h>
 
 /* Every suite of libsodium has the same two functions under other names. */
-#define SUITE_FUNCTIONS(name, prefix)                                       \
-    static void name##_seal(uint8_t *out, const uint8_t *in, size_t len,    \
-                            const uint8_t *ad, size_t ad_len,               \
-                            const uint8_t *nonce, const uint8_t *key)       \
-    {                                                                       \
-        prefix##_encrypt(out, NULL, in, len, ad, ad_len, NULL, nonce, key); \
-    }                                                                       \
-    static bool name##_open(uint8_t *out, const uint8_t *in, size_t len,    \
-                            const uint8_t *ad, size_t ad_len,               \
-                            const uint8_t *nonce, const uint8_t *key)       \
-    {                                                                       \
-        return prefix##_decrypt(out, NULL, NULL, in, len, ad, ad_len,       \
-                                nonce, key) == 0;                           \
+#define SUITE_FUNCTIONS(name, prefix)                                        \
+    static void name##_seal(uint8_t *out, const uint8_t *in, size_t len,     \
+                            const uint8_t *ad, size_t ad_len,                \
+                            const uint8_t *nonce, const uint8_t *key)        \
+    {                                                                        \
+        prefix##_encrypt(out, NULL, in, len, ad, ad_len, NULL, nonce, key);  \
+    }                                                                        \
+    static bool name##_open(uint8_t *out, const uint8_t *in, size_t len,     \
+                            const uint8_t *ad, size_t ad_len,                \
+                            const uint8_t *nonce, const uint8_t *key)        \
+    {                                                                        \
+        return prefix##_decrypt(out, NULL, NULL, in, len, ad, ad_len, nonce, \
+                                key) == 0;                                   \
     }
 
-#define SUITE(number, text, fn, PREFIX)                                     \
-    {                                                                       \
-        .id = (number), .name = (text), .key_len = PREFIX##_KEYBYTES,           \
-        .nonce_len = PREFIX##_NPUBBYTES, .tag_len = PREFIX##_ABYTES,        \
-        .encrypts = true,                                                   \
-        .seal = fn##_seal, .open = fn##_open                                \
+#define SUITE(number, text, fn, PREFIX)                               \
+    {                                                                 \
+        .id = (number), .name = (text), .key_len = PREFIX##_KEYBYTES, \
+        .nonce_len = PREFIX##_NPUBBYTES, .tag_len = PREFIX##_ABYTES,  \
+        .encrypts = true, .seal = fn##_seal, .open = fn##_open        \
     }
 
 #ifdef crypto_aead_aegis128l_KEYBYTES
@@ -83,13 +82,13 @@ static const MscSuite known[] = {
     SUITE(MSC_SUITE_XCHACHA20_POLY1305, "xchacha20-poly1305", xchacha20,
           crypto_aead_xchacha20poly1305_ietf),
 #ifdef crypto_aead_aegis128l_KEYBYTES
-    {
-        .id = MSC_SUITE_INTEGRITY_ONLY, .name = "integrity-only",
-        .key_len = crypto_aead_aegis128l_KEYBYTES,
-        .nonce_len = crypto_aead_aegis128l_NPUBBYTES,
-        .tag_len = crypto_aead_aegis128l_ABYTES,
-        .seal = integrity_seal, .open = integrity_open
-    },
+    { .id = MSC_SUITE_INTEGRITY_ONLY,
+      .name = "integrity-only",
+      .key_len = crypto_aead_aegis128l_KEYBYTES,
+      .nonce_len = crypto_aead_aegis128l_NPUBBYTES,
+      .tag_len = crypto_aead_aegis128l_ABYTES,
+      .seal = integrity_seal,
+      .open = integrity_open },
 #endif
 };
 

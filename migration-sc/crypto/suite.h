@@ -20,7 +20,7 @@ typedef enum {
     MSC_SUITE_AEGIS_256 = 2,
     MSC_SUITE_AES_256_GCM = 3,
     MSC_SUITE_XCHACHA20_POLY1305 = 4,
-    MSC_SUITE_INTEGRITY_ONLY = 5,   /* data in clear, but nobody changes them */
+    MSC_SUITE_INTEGRITY_ONLY = 5, /* data in clear, but nobody changes them */
 } MscSuiteId;
 
 #define MSC_SUITE_KEY_MAX 32
@@ -29,21 +29,19 @@ typedef enum {
 
 typedef struct {
     MscSuiteId id;
-    const char *name;           /* "aegis-128l" */
+    const char *name; /* "aegis-128l" */
     size_t key_len, nonce_len, tag_len;
     /* Then sealing also loads each byte of @in exactly once, so that @in may
      * change meanwhile (tests/unit/check-reads-once). */
     bool encrypts;
     /* @out has room for @len + tag_len; @out may equal @in.  With a suite
      * that does not encrypt, @out must equal @in and follow @ad directly. */
-    void (*seal)(uint8_t *out, const uint8_t *in, size_t len,
-                 const uint8_t *ad, size_t ad_len,
-                 const uint8_t *nonce, const uint8_t *key);
+    void (*seal)(uint8_t *out, const uint8_t *in, size_t len, const uint8_t *ad,
+                 size_t ad_len, const uint8_t *nonce, const uint8_t *key);
     /* @len counts the tag; false if it does not open. @out may equal @in.
      * With a suite that does not encrypt, @in must follow @ad directly. */
-    bool (*open)(uint8_t *out, const uint8_t *in, size_t len,
-                 const uint8_t *ad, size_t ad_len,
-                 const uint8_t *nonce, const uint8_t *key);
+    bool (*open)(uint8_t *out, const uint8_t *in, size_t len, const uint8_t *ad,
+                 size_t ad_len, const uint8_t *nonce, const uint8_t *key);
 } MscSuite;
 
 /* Both return NULL if unknown or not offered by this libsodium and CPU. */

@@ -18,7 +18,11 @@ static const char *const commands[] = {
 
 /* Members that were there, and those that each command needs. */
 enum {
-    HAS_COMMAND = 1, HAS_VM = 2, HAS_HERE = 4, HAS_FORCE = 8, HAS_CODE = 16,
+    HAS_COMMAND = 1,
+    HAS_VM = 2,
+    HAS_HERE = 4,
+    HAS_FORCE = 8,
+    HAS_CODE = 16,
     HAS_TO = 32,
 };
 
@@ -91,7 +95,7 @@ static bool parse_member(MscControlRequest *request, const char *name,
 }
 
 typedef struct {
-    gint64 members;             /* read, but not kept */
+    gint64 members; /* read, but not kept */
     unsigned depth;
     unsigned roots;
 } Seen;
@@ -206,8 +210,8 @@ static char *recv_text(int fd, uint32_t max, gint64 deadline, const char *who,
     return g_steal_pointer(&text);
 }
 
-static bool send_json(int fd, JsonBuilder *b, gint64 deadline,
-                      const char *who, GError **errp)
+static bool send_json(int fd, JsonBuilder *b, gint64 deadline, const char *who,
+                      GError **errp)
 {
     g_autoptr(JsonNode) root = json_builder_get_root(b);
     g_autofree char *text = json_to_string(root, FALSE);
@@ -225,8 +229,8 @@ bool msc_control_read_request(int fd, MscControlRequest *request,
     g_autofree char *text = NULL;
     uint32_t len;
 
-    text = recv_text(fd, MSC_CONTROL_REQUEST_MAX, deadline,
-                     "the command line", &len, errp);
+    text = recv_text(fd, MSC_CONTROL_REQUEST_MAX, deadline, "the command line",
+                     &len, errp);
     return text && msc_control_request_parse(text, len, request, errp);
 }
 

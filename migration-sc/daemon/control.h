@@ -34,8 +34,8 @@ typedef struct {
     char *vm;
     bool here;
     bool force;
-    char *code;                 /* or NULL */
-    char *to;                   /* host to check */
+    char *code; /* or NULL */
+    char *to;   /* host to check */
 } MscControlRequest;
 
 void msc_control_request_clear(MscControlRequest *request);

@@ -39,12 +39,12 @@ static bool parse_options(Options *o, int *argc, char ***argv, GError **errp)
           "journal (" MSC_STATE_DIR ")", "DIR" },
         { "foreground", 0, 0, G_OPTION_ARG_NONE, &o->foreground,
           "stay in the foreground, which it always does", NULL },
-        { "version", 0, 0, G_OPTION_ARG_NONE, &o->version,
-          "print the version", NULL },
+        { "version", 0, 0, G_OPTION_ARG_NONE, &o->version, "print the version",
+          NULL },
         { 0 }
     };
-    g_autoptr(GOptionContext) context = g_option_context_new(
-        "- helper for secure live migration");
+    g_autoptr(GOptionContext) context =
+        g_option_context_new("- helper for secure live migration");
 
     g_option_context_add_main_entries(context, entries, NULL);
     if (!g_option_context_parse(context, argc, argv, errp)) {
@@ -56,8 +56,8 @@ static bool parse_options(Options *o, int *argc, char ***argv, GError **errp)
         return false;
     }
     o->config_dir = o->config_dir ? o->config_dir : g_strdup(MSC_CONFIG_DIR);
-    o->runtime_dir = o->runtime_dir ? o->runtime_dir
-                                    : g_strdup(MSC_RUNTIME_DIR);
+    o->runtime_dir =
+        o->runtime_dir ? o->runtime_dir : g_strdup(MSC_RUNTIME_DIR);
     o->state_dir = o->state_dir ? o->state_dir : g_strdup(MSC_STATE_DIR);
     return true;
 }
@@ -115,8 +115,8 @@ static bool start(const Options *o, MscHub **hub, GError **errp)
     /* Anybody may connect: who may act for which guest is checked per
      * session, by credentials.  Control is for root. */
     qemu = listen_in(o->runtime_dir, "helper.sock", 0666, errp);
-    control = qemu < 0 ? -1
-                       : listen_in(o->runtime_dir, "control.sock", 0600, errp);
+    control =
+        qemu < 0 ? -1 : listen_in(o->runtime_dir, "control.sock", 0600, errp);
     if (control < 0 || !msc_sandbox_enter(errp)) {
         return false;
     }

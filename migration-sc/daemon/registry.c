@@ -9,11 +9,8 @@
 
 const MscProvider *const *msc_providers(void)
 {
-    static const MscProvider *const providers[] = {
-        &msc_conntrack_provider,
-        &msc_nft_provider,
-        NULL
-    };
+    static const MscProvider *const providers[] = { &msc_conntrack_provider,
+                                                    &msc_nft_provider, NULL };
 
     return providers;
 }

@@ -81,9 +81,10 @@ int msc_server_listen_tcp(unsigned port, GError **errp)
         bound = fd >= 0 && !bind(fd, (struct sockaddr *)&any4, sizeof(any4));
     }
     if (!bound || listen(fd, 64)) {
-        g_set_error(errp, MSC_ERROR, MSC_ERROR_IO, "cannot listen on TCP port "
-                    "%u, helper-port= in migration-sc.conf: %s", port,
-                    g_strerror(errno));
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_IO,
+                    "cannot listen on TCP port "
+                    "%u, helper-port= in migration-sc.conf: %s",
+                    port, g_strerror(errno));
         if (fd >= 0) {
             close(fd);
         }
@@ -172,8 +173,8 @@ static bool send_reply(int fd, uint16_t type, const GByteArray *payload,
     } else {
         type |= MSC_MSG_REPLY;
     }
-    if (!msc_frame_send(fd, type, payload, -1, msc_deadline(BODY_MS),
-                        QEMU_WHO, &io_err)) {
+    if (!msc_frame_send(fd, type, payload, -1, msc_deadline(BODY_MS), QEMU_WHO,
+                        &io_err)) {
         g_message("%s: %s", msc_message_name(type), io_err->message);
         return false;
     }
@@ -189,8 +190,8 @@ static bool serve_channel(MscHub *hub, const MscFrame *frame, GByteArray *out,
     MscKeysMessage keys;
     bool ok = false;
 
-    if (!msc_channel_decode(frame->payload->data, frame->payload->len,
-                            &request, errp)) {
+    if (!msc_channel_decode(frame->payload->data, frame->payload->len, &request,
+                            errp)) {
         return false;
     }
     t = msc_hub_find_token(hub, request.token);
@@ -296,12 +297,11 @@ void msc_server_qemu(MscHub *hub, int fd)
     while (go_on) {
         g_autoptr(GByteArray) out = g_byte_array_new();
         g_autoptr(GError) err = NULL;
-        MscFrameResult got = msc_frame_recv(fd, &frame, -1, BODY_MS, QEMU_WHO,
-                                            &err);
+        MscFrameResult got =
+            msc_frame_recv(fd, &frame, -1, BODY_MS, QEMU_WHO, &err);
 
         if (got == MSC_FRAME_FAILED) {
-            g_message("a connection of process %d: %s", cred.pid,
-                      err->message);
+            g_message("a connection of process %d: %s", cred.pid, err->message);
         }
         if (got != MSC_FRAME_OK) {
             break;

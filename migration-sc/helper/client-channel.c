@@ -58,8 +58,7 @@ static void handshake_end(MscClient *client, int fd)
     g_mutex_unlock(&client->fd_lock);
 }
 
-static MscChannel *channel_from_keys(const MscChannelKeys *keys,
-                                     GError **errp)
+static MscChannel *channel_from_keys(const MscChannelKeys *keys, GError **errp)
 {
     g_autoptr(MscChannel) channel = g_new0(MscChannel, 1);
 
@@ -108,9 +107,8 @@ static MscChannel *channel_new(MscClient *client, const MscKeysMessage *m,
     return g_steal_pointer(&channel);
 }
 
-MscChannel *msc_client_handshake(MscClient *client, int fd,
-                                 MscChannelKind kind, uint32_t number,
-                                 const char *expected_peer,
+MscChannel *msc_client_handshake(MscClient *client, int fd, MscChannelKind kind,
+                                 uint32_t number, const char *expected_peer,
                                  uint64_t rekey_bytes, GError **errp)
 {
     MscChannelMessage request = {

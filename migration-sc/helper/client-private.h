@@ -18,14 +18,14 @@ struct MscClient {
     MscOpenMessage open;
     unsigned timeout_ms;
     uint8_t token[MSC_TOKEN_LEN];
-    uint8_t migration_id[MSC_ID_LEN];   /* once a handshake told it */
+    uint8_t migration_id[MSC_ID_LEN]; /* once a handshake told it */
     bool have_migration_id;
 
-    GMutex call_lock;           /* one request at a time on fd */
-    GMutex fd_lock;             /* guards what follows; never held in I/O */
+    GMutex call_lock; /* one request at a time on fd */
+    GMutex fd_lock;   /* guards what follows; never held in I/O */
     int fd;
     bool cancelled;
-    GArray *handshake_fds;      /* connections of running handshakes */
+    GArray *handshake_fds; /* connections of running handshakes */
 };
 
 /* Sends a request and takes the reply; an ERROR becomes @errp. */

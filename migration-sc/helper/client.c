@@ -29,8 +29,8 @@ bool msc_client_exchange(int fd, uint16_t type, const GByteArray *payload,
                         errp)) {
         return false;
     }
-    switch (msc_frame_recv(fd, reply, deadline, timeout_ms, MSC_HELPER_WHO,
-                           errp)) {
+    switch (
+        msc_frame_recv(fd, reply, deadline, timeout_ms, MSC_HELPER_WHO, errp)) {
     case MSC_FRAME_OK:
         break;
     case MSC_FRAME_CLOSED:
@@ -139,8 +139,8 @@ static bool reattach_locked(MscClient *client, GError **errp)
                     "no migration to go back to");
         return false;
     }
-    fd = msc_unix_connect(client->socket_path,
-                          msc_deadline(client->timeout_ms), errp);
+    fd = msc_unix_connect(client->socket_path, msc_deadline(client->timeout_ms),
+                          errp);
     if (fd < 0) {
         return false;
     }
@@ -212,8 +212,8 @@ static MscClient *client_open(const char *socket_path, MscRole role,
         return NULL;
     }
     msc_uuid_format(uuid, client->open.vm);
-    client->fd = msc_unix_connect(socket_path,
-                                  msc_deadline(client->timeout_ms), errp);
+    client->fd =
+        msc_unix_connect(socket_path, msc_deadline(client->timeout_ms), errp);
     if (client->fd < 0) {
         return NULL;
     }
@@ -280,8 +280,7 @@ void msc_client_unref(MscClient *client)
     g_free(client);
 }
 
-bool msc_client_freeze(MscClient *client, MscContextStats *stats,
-                       GError **errp)
+bool msc_client_freeze(MscClient *client, MscContextStats *stats, GError **errp)
 {
     g_auto(MscFrame) reply;
 
@@ -301,8 +300,8 @@ int msc_client_collect(MscClient *client, GBytes **chunk, GError **errp)
     }
     if (reply.payload->len > MSC_CHUNK_MAX) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
-                    "%s gave a chunk of %u bytes, more than %u",
-                    MSC_HELPER_WHO, reply.payload->len, MSC_CHUNK_MAX);
+                    "%s gave a chunk of %u bytes, more than %u", MSC_HELPER_WHO,
+                    reply.payload->len, MSC_CHUNK_MAX);
         return -1;
     }
     if (!reply.payload->len) {
@@ -354,8 +353,7 @@ static bool take_proof(const MscFrame *reply, GBytes **proof, GError **errp)
 }
 
 MscReleaseResult msc_client_release(MscClient *client, const void *ready,
-                                    size_t len, GBytes **release,
-                                    GError **errp)
+                                    size_t len, GBytes **release, GError **errp)
 {
     g_autoptr(GByteArray) payload = g_byte_array_new();
     g_autoptr(GError) err = NULL;

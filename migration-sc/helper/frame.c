@@ -25,15 +25,15 @@ static int wait_for(int fd, short events, gint64 deadline)
     for (;;) {
         struct pollfd p = { .fd = fd, .events = events };
         gint64 left = deadline - g_get_monotonic_time();
-        int ms = deadline < 0 ? -1 : left <= 0 ? 0
+        int ms = deadline < 0 ? -1
+                 : left <= 0  ? 0
                               : (int)MIN(left / 1000 + 1, G_MAXINT);
         int n = poll(&p, 1, ms);
 
         if (n > 0 || (n < 0 && errno != EINTR)) {
             return n;
         }
-        if (n == 0 && (deadline >= 0 &&
-                       g_get_monotonic_time() >= deadline)) {
+        if (n == 0 && (deadline >= 0 && g_get_monotonic_time() >= deadline)) {
             return 0;
         }
     }
@@ -53,8 +53,8 @@ static bool io_error(GError **errp, const char *who, const char *verb)
 
 static bool timed_out(GError **errp, const char *who)
 {
-    g_set_error(errp, MSC_ERROR, MSC_ERROR_TIMEOUT,
-                "%s did not answer in time", who);
+    g_set_error(errp, MSC_ERROR, MSC_ERROR_TIMEOUT, "%s did not answer in time",
+                who);
     return false;
 }
 
@@ -143,7 +143,8 @@ static int recv_with_fd(int fd, void *data, size_t len, int *got_fd,
             char buf[CMSG_SPACE(4 * sizeof(int))];
         } control;
         struct iovec iov = { .iov_base = p, .iov_len = len };
-        struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1,
+        struct msghdr msg = { .msg_iov = &iov,
+                              .msg_iovlen = 1,
                               .msg_control = control.buf,
                               .msg_controllen = sizeof(control.buf) };
         ssize_t n = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
@@ -221,13 +222,12 @@ bool msc_frame_send(int fd, uint16_t type, const GByteArray *payload,
     msc_frame_header_encode(header, type, len);
     return send_with_fd(fd, header, sizeof(header), pass_fd, deadline, who,
                         errp) &&
-           (!len || msc_socket_send(fd, payload->data, len, deadline, who,
-                                    errp));
+           (!len ||
+            msc_socket_send(fd, payload->data, len, deadline, who, errp));
 }
 
 MscFrameResult msc_frame_recv(int fd, MscFrame *frame, gint64 deadline,
-                              unsigned body_ms, const char *who,
-                              GError **errp)
+                              unsigned body_ms, const char *who, GError **errp)
 {
     uint8_t header[MSC_HELPER_HEADER];
     uint32_t len;
@@ -247,8 +247,8 @@ MscFrameResult msc_frame_recv(int fd, MscFrame *frame, gint64 deadline,
         return MSC_FRAME_FAILED;
     }
     g_byte_array_set_size(frame->payload, len);
-    if (len && !msc_socket_recv(fd, frame->payload->data, len, deadline, who,
-                                errp)) {
+    if (len &&
+        !msc_socket_recv(fd, frame->payload->data, len, deadline, who, errp)) {
         return MSC_FRAME_FAILED;
     }
     return MSC_FRAME_OK;
@@ -283,7 +283,8 @@ int msc_unix_connect(const char *path, gint64 deadline, GError **errp)
     if (fd < 0) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_IO,
                     "no migration helper at '%s': %s; is migration-scd "
-                    "running?", path, g_strerror(errno));
+                    "running?",
+                    path, g_strerror(errno));
     }
     return fd;
 }

@@ -26,7 +26,7 @@ bool msc_socket_recv(int fd, void *data, size_t len, gint64 deadline,
 typedef struct {
     uint16_t type;
     GByteArray *payload;
-    int fd;                     /* passed along with it, or -1 */
+    int fd; /* passed along with it, or -1 */
 } MscFrame;
 
 void msc_frame_init(MscFrame *frame);
@@ -40,15 +40,14 @@ bool msc_frame_send(int fd, uint16_t type, const GByteArray *payload,
 
 typedef enum {
     MSC_FRAME_OK,
-    MSC_FRAME_CLOSED,           /* the other end hung up between two frames */
-    MSC_FRAME_FAILED,           /* @errp is set */
+    MSC_FRAME_CLOSED, /* the other end hung up between two frames */
+    MSC_FRAME_FAILED, /* @errp is set */
 } MscFrameResult;
 
 /* @deadline < 0: wait for ever for the frame to begin; once begun it has
  * @body_ms to arrive. */
 MscFrameResult msc_frame_recv(int fd, MscFrame *frame, gint64 deadline,
-                              unsigned body_ms, const char *who,
-                              GError **errp);
+                              unsigned body_ms, const char *who, GError **errp);
 
 int msc_unix_connect(const char *path, gint64 deadline, GError **errp);
 

@@ -39,7 +39,8 @@ GBytes *msc_conntrack_summarize(const MscSelector *selector, size_t max,
     if (out->len > max) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_REFUSED,
                     "%u translated flows do not fit the admission request "
-                    "(%u of %zu bytes)", nated->len, out->len, max);
+                    "(%u of %zu bytes)",
+                    nated->len, out->len, max);
         g_byte_array_unref(out);
         return NULL;
     }
@@ -62,10 +63,13 @@ static void check_room(uint32_t flows, GPtrArray *reasons)
 
     if (read_proc("count", &count) && read_proc("max", &max) &&
         count + flows > max) {
-        g_ptr_array_add(reasons, g_strdup_printf(
-            "the conntrack table has no room for %u more flows (%"
-            G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT " used): raise "
-            "net.netfilter.nf_conntrack_max", flows, count, max));
+        g_ptr_array_add(
+            reasons,
+            g_strdup_printf(
+                "the conntrack table has no room for %u more flows (%" G_GUINT64_FORMAT
+                " of %" G_GUINT64_FORMAT " used): raise "
+                "net.netfilter.nf_conntrack_max",
+                flows, count, max));
     }
 }
 
@@ -87,11 +91,13 @@ static void check_addresses(const MscSelector *s, GPtrArray *flows,
             g_autofree char *text = msc_flow_describe(flow);
             g_autofree char *where = msc_address_format(&address);
 
-            g_ptr_array_add(reasons, g_strdup_printf(
-                "%s is translated to %s, which does not move with the guest "
-                "('migration-sc vm add --nat-address' if it does, "
-                "--nat-policy leave-behind to give up such flows)", text,
-                where));
+            g_ptr_array_add(
+                reasons,
+                g_strdup_printf(
+                    "%s is translated to %s, which does not move with the guest "
+                    "('migration-sc vm add --nat-address' if it does, "
+                    "--nat-policy leave-behind to give up such flows)",
+                    text, where));
         }
         g_ptr_array_remove_index(flows, i - 1);
     }
@@ -102,8 +108,9 @@ bool msc_conntrack_find_clashes(const MscSelector *selector,
                                 GPtrArray *clashes, GError **errp)
 {
     g_autoptr(MscCt) ct = msc_ct_open(errp);
-    g_autoptr(GHashTable) seen = g_hash_table_new_full(
-        g_bytes_hash, g_bytes_equal, (GDestroyNotify)g_bytes_unref, NULL);
+    g_autoptr(GHashTable) seen =
+        g_hash_table_new_full(g_bytes_hash, g_bytes_equal,
+                              (GDestroyNotify)g_bytes_unref, NULL);
 
     if (!ct) {
         return false;
@@ -129,9 +136,11 @@ bool msc_conntrack_find_clashes(const MscSelector *selector,
                 g_autofree char *ours = msc_flow_describe(flows->pdata[i]);
                 g_autofree char *theirs = msc_flow_describe(entry);
 
-                g_ptr_array_add(clashes, g_strdup_printf(
-                    "%s clashes with %s, which is in use on this host", ours,
-                    theirs));
+                g_ptr_array_add(
+                    clashes,
+                    g_strdup_printf(
+                        "%s clashes with %s, which is in use on this host",
+                        ours, theirs));
             }
         }
     }
@@ -147,8 +156,8 @@ static void shorten(GPtrArray *reasons, guint from)
     }
     extra = reasons->len - from - REASONS_SHOWN;
     g_ptr_array_set_size(reasons, (gint)(from + REASONS_SHOWN));
-    g_ptr_array_add(reasons, g_strdup_printf("and %u more flows like these",
-                                             extra));
+    g_ptr_array_add(reasons,
+                    g_strdup_printf("and %u more flows like these", extra));
 }
 
 static GBytes *answer_encode(const MscSelector *s)
@@ -201,8 +210,8 @@ GArray *msc_conntrack_answer_decode(GBytes *answer, GError **errp)
 }
 
 bool msc_conntrack_check(const MscSelector *s, GBytes *summary,
-                         bool leave_behind, GPtrArray *reasons,
-                         GBytes **answer, GError **errp)
+                         bool leave_behind, GPtrArray *reasons, GBytes **answer,
+                         GError **errp)
 {
     static const char what[] = "conntrack's admission request";
     g_autoptr(GPtrArray) stale = msc_flows_new();
@@ -228,7 +237,8 @@ bool msc_conntrack_check(const MscSelector *s, GBytes *summary,
 
             g_set_error(errp, MSC_ERROR, MSC_ERROR_REFUSED,
                         "the source shows a flow that is not the guest's by "
-                        "this host's registration: %s", text);
+                        "this host's registration: %s",
+                        text);
             return false;
         }
     }

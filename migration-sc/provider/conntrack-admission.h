@@ -16,8 +16,8 @@
 GBytes *msc_conntrack_summarize(const MscSelector *selector, size_t max,
                                 GError **errp);
 bool msc_conntrack_check(const MscSelector *selector, GBytes *summary,
-                         bool leave_behind, GPtrArray *reasons,
-                         GBytes **answer, GError **errp);
+                         bool leave_behind, GPtrArray *reasons, GBytes **answer,
+                         GError **errp);
 /* GArray of MscAddress from an answer. */
 GArray *msc_conntrack_answer_decode(GBytes *answer, GError **errp);
 

@@ -11,18 +11,18 @@
 #include "error.h"
 
 #define WHAT "conntrack payload"
-#define LABEL_BITS 128          /* NF_CT_LABELS_MAX_SIZE in the kernel */
+#define LABEL_BITS 128 /* NF_CT_LABELS_MAX_SIZE in the kernel */
 
 typedef enum {
-    RAW,        /* as the kernel has it: addresses, ports, in network order */
-    NUMBER,     /* in host order in memory, big-endian on the wire */
-    NAME,       /* u8 length, characters */
-    LABELS,     /* u8 length, bytes; bit 0 is the lowest bit of the first */
+    RAW,    /* as the kernel has it: addresses, ports, in network order */
+    NUMBER, /* in host order in memory, big-endian on the wire */
+    NAME,   /* u8 length, characters */
+    LABELS, /* u8 length, bytes; bit 0 is the lowest bit of the first */
 } Kind;
 
 typedef struct {
-    uint8_t tag;                /* never reused */
-    uint8_t len;                /* bytes; 0 for NAME and LABELS */
+    uint8_t tag; /* never reused */
+    uint8_t len; /* bytes; 0 for NAME and LABELS */
     Kind kind;
     enum nf_conntrack_attr attr;
 } Field;
@@ -46,7 +46,7 @@ static const Field fields[] = {
     { 14, 4, RAW, ATTR_REPL_IPV4_DST },
     { 15, 16, RAW, ATTR_REPL_IPV6_SRC },
     { 16, 16, RAW, ATTR_REPL_IPV6_DST },
-    { 17, 2, RAW, ATTR_REPL_PORT_SRC },     /* or the ICMP identifier */
+    { 17, 2, RAW, ATTR_REPL_PORT_SRC }, /* or the ICMP identifier */
     { 18, 2, RAW, ATTR_REPL_PORT_DST },
     { 19, 2, NUMBER, ATTR_REPL_ZONE },
     { 24, 2, NUMBER, ATTR_ZONE },
@@ -140,7 +140,7 @@ static void encode_field(const MscFlow *flow, const Field *f, GByteArray *out)
         return;
     }
     if (f->attr == ATTR_MARK && !nfct_get_attr_u32(flow, f->attr)) {
-        return;                 /* the default */
+        return; /* the default */
     }
     msc_put_u8(out, f->tag);
     if (f->kind == NAME) {
@@ -210,7 +210,7 @@ static bool decode_labels(MscReader *r, MscFlow *flow)
             nfct_bitmask_set_bit(b, bit);
         }
     }
-    nfct_set_attr(flow, ATTR_CONNLABELS, b);    /* takes it */
+    nfct_set_attr(flow, ATTR_CONNLABELS, b); /* takes it */
     return true;
 }
 
@@ -347,8 +347,7 @@ MscPayload *msc_payload_decode(GBytes *bytes, GError **errp)
     g_autoptr(GPtrArray) expects = NULL;
     MscReader r;
 
-    msc_reader_init(&r, g_bytes_get_data(bytes, NULL),
-                    g_bytes_get_size(bytes));
+    msc_reader_init(&r, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes));
     flows = msc_flows_decode(&r, errp);
     expects = flows ? msc_expects_decode(&r, errp) : NULL;
     if (!expects || !msc_reader_end(&r, errp, WHAT)) {

@@ -78,8 +78,9 @@ static bool query_addresses(MscCt *ct, MscCtQuery query, guint filters,
 
 GPtrArray *msc_collect_flows(MscCt *ct, const MscSelector *s, GError **errp)
 {
-    g_autoptr(GHashTable) seen = g_hash_table_new_full(
-        g_bytes_hash, g_bytes_equal, (GDestroyNotify)g_bytes_unref, NULL);
+    g_autoptr(GHashTable) seen =
+        g_hash_table_new_full(g_bytes_hash, g_bytes_equal,
+                              (GDestroyNotify)g_bytes_unref, NULL);
     g_autoptr(GPtrArray) flows = msc_flows_new();
     Collection c = { s, flows, seen };
     const MscCtQuery query = {
@@ -102,8 +103,7 @@ GPtrArray *msc_collect_flows(MscCt *ct, const MscSelector *s, GError **errp)
     return ok ? g_steal_pointer(&flows) : NULL;
 }
 
-GPtrArray *msc_collect_expects(MscCt *ct, const GPtrArray *flows,
-                               GError **errp)
+GPtrArray *msc_collect_expects(MscCt *ct, const GPtrArray *flows, GError **errp)
 {
     g_autoptr(GPtrArray) expects = msc_expects_new();
     g_autoptr(GPtrArray) helped = g_ptr_array_new();

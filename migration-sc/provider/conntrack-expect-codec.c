@@ -17,15 +17,15 @@ typedef enum {
     MASK,
     MASTER,
     NAT,
-    PARTS,                      /* how many */
+    PARTS, /* how many */
     SELF = PARTS,
 } Part;
 
 typedef enum {
-    RAW,        /* of a tuple, in network order */
-    WORD,       /* u16 */
-    NUMBER,     /* u32 */
-    NAME,       /* u8 length, characters */
+    RAW,    /* of a tuple, in network order */
+    WORD,   /* u16 */
+    NUMBER, /* u32 */
+    NAME,   /* u8 length, characters */
 } Kind;
 
 static const enum nf_expect_attr part_attr[PARTS] = {
@@ -34,13 +34,13 @@ static const enum nf_expect_attr part_attr[PARTS] = {
 
 /* In ascending order of tags, which is the order on the wire. */
 static const struct {
-    uint8_t tag;                /* never reused */
-    uint8_t len;                /* bytes; at most, for a NAME */
+    uint8_t tag; /* never reused */
+    uint8_t len; /* bytes; at most, for a NAME */
     Kind kind;
     Part part;
-    int attr;                   /* nf_conntrack_attr, or nf_expect_attr */
+    int attr; /* nf_conntrack_attr, or nf_expect_attr */
 } fields[] = {
-    { 1, 1, RAW, EXPECTED, ATTR_ORIG_L3PROTO },     /* of all tuples */
+    { 1, 1, RAW, EXPECTED, ATTR_ORIG_L3PROTO }, /* of all tuples */
     { 2, 1, RAW, EXPECTED, ATTR_ORIG_L4PROTO },
     { 3, 4, RAW, EXPECTED, ATTR_ORIG_IPV4_SRC },
     { 4, 4, RAW, EXPECTED, ATTR_ORIG_IPV4_DST },
@@ -207,10 +207,9 @@ static const char *check_expect(MscFlow **parts, const MscExpect *expect)
     if (l3 != AF_INET && l3 != AF_INET6) {
         return "no protocol";
     }
-    if (!msc_l4_has_ports(nfct_get_attr_u8(parts[EXPECTED],
-                                           ATTR_ORIG_L4PROTO)) ||
-        !msc_l4_has_ports(nfct_get_attr_u8(parts[MASTER],
-                                           ATTR_ORIG_L4PROTO))) {
+    if (!msc_l4_has_ports(
+            nfct_get_attr_u8(parts[EXPECTED], ATTR_ORIG_L4PROTO)) ||
+        !msc_l4_has_ports(nfct_get_attr_u8(parts[MASTER], ATTR_ORIG_L4PROTO))) {
         return "a protocol that cannot be expected";
     }
     if (!part_fits(parts[EXPECTED], v4, true) ||
@@ -235,10 +234,9 @@ static const char *check_expect(MscFlow **parts, const MscExpect *expect)
 /* What the tuples have in common, or always have. */
 static void complete(MscFlow **parts)
 {
-    static const uint8_t ones[16] = {
-        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff
-    };
+    static const uint8_t ones[16] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+                                      0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+                                      0xff, 0xff, 0xff, 0xff };
     static const uint8_t zero[16] = { 0 };
     uint8_t l3 = nfct_get_attr_u8(parts[EXPECTED], ATTR_ORIG_L3PROTO);
     uint8_t l4 = nfct_get_attr_u8(parts[EXPECTED], ATTR_ORIG_L4PROTO);

@@ -34,8 +34,7 @@ static const MscFlow *part(const MscExpect *expect, enum nf_expect_attr attr)
 
 uint8_t msc_expect_family(const MscExpect *expect)
 {
-    return nfct_get_attr_u8(part(expect, ATTR_EXP_EXPECTED),
-                            ATTR_ORIG_L3PROTO);
+    return nfct_get_attr_u8(part(expect, ATTR_EXP_EXPECTED), ATTR_ORIG_L3PROTO);
 }
 
 uint16_t msc_expect_zone(const MscExpect *expect)
@@ -49,10 +48,10 @@ MscFlow *msc_expect_tuple(const MscExpect *expect, enum nf_expect_attr attr)
                                                       ATTR_ORIG_L4PROTO };
     static const enum nf_conntrack_attr words[] = { ATTR_ORIG_PORT_SRC,
                                                     ATTR_ORIG_PORT_DST };
-    static const enum nf_conntrack_attr addresses[] = {
-        ATTR_ORIG_IPV4_SRC, ATTR_ORIG_IPV4_DST, ATTR_ORIG_IPV6_SRC,
-        ATTR_ORIG_IPV6_DST
-    };
+    static const enum nf_conntrack_attr addresses[] = { ATTR_ORIG_IPV4_SRC,
+                                                        ATTR_ORIG_IPV4_DST,
+                                                        ATTR_ORIG_IPV6_SRC,
+                                                        ATTR_ORIG_IPV6_DST };
     const MscFlow *from = part(expect, attr);
     MscFlow *to;
 
@@ -86,8 +85,8 @@ static void tuple_address(const MscFlow *tuple, bool dst, MscAddress *a)
         a->v4.s_addr = nfct_get_attr_u32(tuple, dst ? ATTR_ORIG_IPV4_DST
                                                     : ATTR_ORIG_IPV4_SRC);
     } else {
-        const void *v6 = nfct_get_attr(tuple, dst ? ATTR_ORIG_IPV6_DST
-                                                  : ATTR_ORIG_IPV6_SRC);
+        const void *v6 =
+            nfct_get_attr(tuple, dst ? ATTR_ORIG_IPV6_DST : ATTR_ORIG_IPV6_SRC);
 
         if (v6) {
             memcpy(&a->v6, v6, sizeof(a->v6));
@@ -213,7 +212,8 @@ MscExpect *msc_expect_parse(const struct nlmsghdr *nlh, uint16_t zone)
     const struct nlattr *attr;
     MscExpect *expect;
 
-    mnl_attr_for_each(attr, nlh, sizeof(struct nfgenmsg)) {
+    mnl_attr_for_each(attr, nlh, sizeof(struct nfgenmsg))
+    {
         if (mnl_attr_get_type(attr) == CTA_EXPECT_FN &&
             mnl_attr_get_payload_len(attr) > FUNCTION_MAX) {
             return NULL;

@@ -16,18 +16,18 @@ typedef enum {
     REPL_DST,
 } End;
 
-static const enum nf_conntrack_attr v4_attr[] = {
-    ATTR_ORIG_IPV4_SRC, ATTR_ORIG_IPV4_DST, ATTR_REPL_IPV4_SRC,
-    ATTR_REPL_IPV4_DST
-};
-static const enum nf_conntrack_attr v6_attr[] = {
-    ATTR_ORIG_IPV6_SRC, ATTR_ORIG_IPV6_DST, ATTR_REPL_IPV6_SRC,
-    ATTR_REPL_IPV6_DST
-};
-static const enum nf_conntrack_attr port_attr[] = {
-    ATTR_ORIG_PORT_SRC, ATTR_ORIG_PORT_DST, ATTR_REPL_PORT_SRC,
-    ATTR_REPL_PORT_DST
-};
+static const enum nf_conntrack_attr v4_attr[] = { ATTR_ORIG_IPV4_SRC,
+                                                  ATTR_ORIG_IPV4_DST,
+                                                  ATTR_REPL_IPV4_SRC,
+                                                  ATTR_REPL_IPV4_DST };
+static const enum nf_conntrack_attr v6_attr[] = { ATTR_ORIG_IPV6_SRC,
+                                                  ATTR_ORIG_IPV6_DST,
+                                                  ATTR_REPL_IPV6_SRC,
+                                                  ATTR_REPL_IPV6_DST };
+static const enum nf_conntrack_attr port_attr[] = { ATTR_ORIG_PORT_SRC,
+                                                    ATTR_ORIG_PORT_DST,
+                                                    ATTR_REPL_PORT_SRC,
+                                                    ATTR_REPL_PORT_DST };
 
 /* Lists may hold NULL where nothing was found. */
 static void flow_destroy(gpointer flow)
@@ -83,7 +83,8 @@ static uint16_t flow_port(const MscFlow *flow, End end)
         return msc_flow_icmp_id(flow, end == REPL_SRC || end == REPL_DST);
     }
     return nfct_attr_is_set(flow, port_attr[end])
-               ? nfct_get_attr_u16(flow, port_attr[end]) : 0;
+               ? nfct_get_attr_u16(flow, port_attr[end])
+               : 0;
 }
 
 bool msc_address_equal(const MscAddress *a, const MscAddress *b)
@@ -113,7 +114,8 @@ uint16_t msc_flow_zone(const MscFlow *flow, bool reply)
         return nfct_get_attr_u16(flow, ATTR_ZONE);
     }
     return nfct_attr_is_set(flow, directional)
-               ? nfct_get_attr_u16(flow, directional) : 0;
+               ? nfct_get_attr_u16(flow, directional)
+               : 0;
 }
 
 bool msc_flow_belongs(const MscFlow *flow, const MscSelector *s)
@@ -189,9 +191,8 @@ bool msc_flow_nat_address(const MscFlow *flow, const MscSelector *s,
     flow_address(flow, ORIG_SRC, &originator);
     /* Without addresses the zone or mark says that it is the guest's, but
      * not which end; SNAT is then taken for the guest's own. */
-    guest_began = s->addresses->len
-                      ? msc_address_in(&originator, s->addresses)
-                      : msc_flow_is_snat(flow);
+    guest_began = s->addresses->len ? msc_address_in(&originator, s->addresses)
+                                    : msc_flow_is_snat(flow);
     if (guest_began && msc_flow_is_snat(flow)) {
         flow_address(flow, REPL_DST, address);
         return true;
@@ -266,10 +267,10 @@ char *msc_flow_describe(const MscFlow *flow)
         uint8_t number;
         const char *name;
     } protocols[] = {
-        { IPPROTO_TCP, "tcp" },         { IPPROTO_UDP, "udp" },
-        { IPPROTO_ICMP, "icmp" },       { IPPROTO_ICMPV6, "icmpv6" },
-        { IPPROTO_SCTP, "sctp" },       { IPPROTO_UDPLITE, "udplite" },
-        { IPPROTO_DCCP, "dccp" },       { IPPROTO_GRE, "gre" },
+        { IPPROTO_TCP, "tcp" },   { IPPROTO_UDP, "udp" },
+        { IPPROTO_ICMP, "icmp" }, { IPPROTO_ICMPV6, "icmpv6" },
+        { IPPROTO_SCTP, "sctp" }, { IPPROTO_UDPLITE, "udplite" },
+        { IPPROTO_DCCP, "dccp" }, { IPPROTO_GRE, "gre" },
     };
     uint8_t l4 = nfct_get_attr_u8(flow, ATTR_ORIG_L4PROTO);
     GString *out = g_string_new(NULL);
@@ -299,7 +300,7 @@ char *msc_flow_describe(const MscFlow *flow)
 typedef struct {
     uint8_t family, l4;
     uint8_t src[16], dst[16];
-    uint16_t src_port, dst_port;    /* or the ICMP identifier, twice */
+    uint16_t src_port, dst_port; /* or the ICMP identifier, twice */
     uint16_t zone;
     uint8_t icmp_type, icmp_code;
 } Key;
@@ -365,8 +366,7 @@ GBytes *msc_flow_master_key(const MscFlow *flow)
 
 void msc_flow_orphan(MscFlow *flow)
 {
-    for (int attr = ATTR_MASTER_IPV4_SRC; attr <= ATTR_MASTER_L4PROTO;
-         attr++) {
+    for (int attr = ATTR_MASTER_IPV4_SRC; attr <= ATTR_MASTER_L4PROTO; attr++) {
         nfct_attr_unset(flow, (enum nf_conntrack_attr)attr);
     }
     nfct_set_attr_u32(flow, ATTR_STATUS,

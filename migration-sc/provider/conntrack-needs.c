@@ -96,8 +96,8 @@ bool msc_needs_of(const GPtrArray *flows, MscNeeds *needs, GError **errp)
     if (needs->helpers->len > MSC_HELPERS_MAX) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_REFUSED,
                     "the guest's flows use %u conntrack helpers, at most %u "
-                    "can be told to another host", needs->helpers->len,
-                    MSC_HELPERS_MAX);
+                    "can be told to another host",
+                    needs->helpers->len, MSC_HELPERS_MAX);
         return false;
     }
     g_array_sort(needs->helpers, helper_compare);
@@ -134,8 +134,9 @@ MscNeeds *msc_needs_decode(MscReader *r, GError **errp)
             !msc_reader_u8(r, &helper.l4) ||
             (helper.family != AF_INET && helper.family != AF_INET6) ||
             !msc_reader_name(r, helper.name, MSC_CONNTRACK_HELPER_MAX) ||
-            (i && helper_compare(&g_array_index(needs->helpers, MscHelper,
-                                                i - 1), &helper) >= 0)) {
+            (i &&
+             helper_compare(&g_array_index(needs->helpers, MscHelper, i - 1),
+                            &helper) >= 0)) {
             msc_reader_error(r, errp, WHAT, "bad helper");
             return NULL;
         }
@@ -158,7 +159,8 @@ static bool try_scratch(MscCt *ct, MscFlow *scratch,
         refused != ENOENT) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_KERNEL,
                     "cannot create a conntrack entry to try what this host "
-                    "can: %s", g_strerror(refused));
+                    "can: %s",
+                    g_strerror(refused));
         ok = false;
     }
     *can = ok && made && fine(made, scratch);
@@ -275,8 +277,8 @@ static bool check_features(MscCt *ct, uint8_t features, GPtrArray *reasons,
     return true;
 }
 
-static bool check_helper(MscCt *ct, const MscHelper *helper,
-                         GPtrArray *reasons, GError **errp)
+static bool check_helper(MscCt *ct, const MscHelper *helper, GPtrArray *reasons,
+                         GError **errp)
 {
     MscFlow *scratch = msc_scratch_new(helper->family, helper->l4);
     bool can;
@@ -286,10 +288,13 @@ static bool check_helper(MscCt *ct, const MscHelper *helper,
         return false;
     }
     if (!can) {
-        g_ptr_array_add(reasons, g_strdup_printf(
-            "this host has no conntrack helper '%s' for IPv%d, protocol %u: "
-            "load nf_conntrack_%s", helper->name,
-            helper->family == AF_INET ? 4 : 6, helper->l4, helper->name));
+        g_ptr_array_add(
+            reasons,
+            g_strdup_printf(
+                "this host has no conntrack helper '%s' for IPv%d, protocol %u: "
+                "load nf_conntrack_%s",
+                helper->name, helper->family == AF_INET ? 4 : 6, helper->l4,
+                helper->name));
     }
     return true;
 }
@@ -309,7 +314,8 @@ static int open_counters(GError **errp)
         g_set_error(errp, MSC_ERROR, MSC_ERROR_KERNEL,
                     "packets of conntrack entries are not counted and it "
                     "cannot be switched on (%s): set "
-                    "net.netfilter.nf_conntrack_acct=1", g_strerror(errno));
+                    "net.netfilter.nf_conntrack_acct=1",
+                    g_strerror(errno));
     }
     return fd;
 }

@@ -19,7 +19,7 @@
 #define MSC_NEED_LABELS 4
 #define MSC_NEED_NAT_IPV4 8
 #define MSC_NEED_NAT_IPV6 16
-#define MSC_NEED_COUNTERS 32    /* TCP: to know when leniency can end */
+#define MSC_NEED_COUNTERS 32 /* TCP: to know when leniency can end */
 #define MSC_NEEDS_ALL 63
 /* The kernel has a dozen helpers, for two families and protocols. */
 #define MSC_HELPERS_MAX 64
@@ -31,7 +31,7 @@ typedef struct {
 
 typedef struct {
     uint8_t features;
-    GArray *helpers;            /* of MscHelper, ascending */
+    GArray *helpers; /* of MscHelper, ascending */
 } MscNeeds;
 
 MscNeeds *msc_needs_new(void);
@@ -44,8 +44,7 @@ MscNeeds *msc_needs_decode(MscReader *r, GError **errp);
 
 /* Appends to @reasons (of char *) what this host lacks of @needs, with the
  * fix.  False if the kernel could not be asked. */
-bool msc_needs_check(const MscNeeds *needs, GPtrArray *reasons,
-                     GError **errp);
+bool msc_needs_check(const MscNeeds *needs, GPtrArray *reasons, GError **errp);
 
 /* Switches the counting of packets on; it stays on. */
 bool msc_counters_enable(GError **errp);

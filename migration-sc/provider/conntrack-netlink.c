@@ -44,8 +44,8 @@ MscCt *msc_ct_open(GError **errp)
 
     ct->nl = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC);
     if (!ct->nl || mnl_socket_bind(ct->nl, 0, MNL_SOCKET_AUTOPID) ||
-        setsockopt(mnl_socket_get_fd(ct->nl), SOL_SOCKET, SO_RCVTIMEO,
-                   &timeout, sizeof(timeout))) {
+        setsockopt(mnl_socket_get_fd(ct->nl), SOL_SOCKET, SO_RCVTIMEO, &timeout,
+                   sizeof(timeout))) {
         kernel_error(errp, "cannot open a netlink socket");
         msc_ct_close(ct);
         return NULL;
@@ -67,9 +67,8 @@ void msc_ct_close(MscCt *ct)
     }
 }
 
-static struct nlmsghdr *put_header(void *buf, uint16_t subsystem,
-                                   uint16_t type, uint16_t flags,
-                                   uint32_t seq, uint8_t family)
+static struct nlmsghdr *put_header(void *buf, uint16_t subsystem, uint16_t type,
+                                   uint16_t flags, uint32_t seq, uint8_t family)
 {
     struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
     struct nfgenmsg *nfg;
@@ -89,15 +88,18 @@ static void take_icmp_reply(const struct nlmsghdr *nlh, MscFlow *flow)
 {
     const struct nlattr *tuple, *part, *field;
 
-    mnl_attr_for_each(tuple, nlh, sizeof(struct nfgenmsg)) {
+    mnl_attr_for_each(tuple, nlh, sizeof(struct nfgenmsg))
+    {
         if (mnl_attr_get_type(tuple) != CTA_TUPLE_REPLY) {
             continue;
         }
-        mnl_attr_for_each_nested(part, tuple) {
+        mnl_attr_for_each_nested(part, tuple)
+        {
             if (mnl_attr_get_type(part) != CTA_TUPLE_PROTO) {
                 continue;
             }
-            mnl_attr_for_each_nested(field, part) {
+            mnl_attr_for_each_nested(field, part)
+            {
                 uint16_t type = mnl_attr_get_type(field);
 
                 if (type == CTA_PROTO_ICMP_ID || type == CTA_PROTO_ICMPV6_ID) {
@@ -168,18 +170,19 @@ static void put_address(struct nlmsghdr *nlh, const MscAddress *a, bool reply)
     mnl_attr_nest_end(nlh, nest);
     mnl_attr_nest_end(nlh, tuple);
     nest = mnl_attr_nest_start(nlh, CTA_FILTER);
-    mnl_attr_put_u32(nlh, reply ? CTA_FILTER_REPLY_FLAGS
-                                : CTA_FILTER_ORIG_FLAGS, FILTER_IP_SRC);
+    mnl_attr_put_u32(nlh,
+                     reply ? CTA_FILTER_REPLY_FLAGS : CTA_FILTER_ORIG_FLAGS,
+                     FILTER_IP_SRC);
     mnl_attr_nest_end(nlh, nest);
 }
 
-bool msc_ct_query(MscCt *ct, const MscCtQuery *q, MscCtTake *take,
-                  void *opaque, GError **errp)
+bool msc_ct_query(MscCt *ct, const MscCtQuery *q, MscCtTake *take, void *opaque,
+                  GError **errp)
 {
     char buf[MSC_REQUEST_MAX] __attribute__((aligned(NLMSG_ALIGNTO))) = { 0 };
-    struct nlmsghdr *nlh = put_header(buf, NFNL_SUBSYS_CTNETLINK,
-                                      IPCTNL_MSG_CT_GET, NLM_F_DUMP,
-                                      ++ct->seq, q->family);
+    struct nlmsghdr *nlh =
+        put_header(buf, NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET, NLM_F_DUMP,
+                   ++ct->seq, q->family);
     Dump d = { take, opaque };
 
     if (q->has_mark) {
@@ -214,8 +217,9 @@ GHashTable *msc_ct_expecting(MscCt *ct, GError **errp)
     struct nlmsghdr *nlh =
         put_header(buf, NFNL_SUBSYS_CTNETLINK_EXP, IPCTNL_MSG_EXP_GET,
                    NLM_F_DUMP, ++ct->seq, AF_UNSPEC);
-    g_autoptr(GHashTable) keys = g_hash_table_new_full(
-        g_bytes_hash, g_bytes_equal, (GDestroyNotify)g_bytes_unref, NULL);
+    g_autoptr(GHashTable) keys =
+        g_hash_table_new_full(g_bytes_hash, g_bytes_equal,
+                              (GDestroyNotify)g_bytes_unref, NULL);
 
     return dump(ct, nlh, dump_master, keys, errp) ? g_steal_pointer(&keys)
                                                   : NULL;
@@ -266,7 +270,7 @@ bool msc_ct_expects_of(MscCt *ct, const MscFlow *master, GPtrArray *expects,
         g_propagate_error(errp, g_steal_pointer(&err));
         return false;
     }
-    return true;                /* ENOENT: it has just ended */
+    return true; /* ENOENT: it has just ended */
 }
 
 static bool put_flow(struct nlmsghdr *nlh, gconstpointer item)
@@ -329,10 +333,10 @@ static const struct {
 typedef struct {
     MscCtVerb verb;
     gpointer *items;
-    uint32_t first;             /* sequence number of the batch's first */
+    uint32_t first; /* sequence number of the batch's first */
     guint count, left;
     int *results;
-    gpointer *found;            /* or NULL */
+    gpointer *found; /* or NULL */
 } Batch;
 
 static bool send_batch(MscCt *ct, const Batch *b, GError **errp)
@@ -342,14 +346,15 @@ static bool send_batch(MscCt *ct, const Batch *b, GError **errp)
     size_t used = 0;
 
     for (guint i = 0; i < b->count; i++) {
-        uint8_t family =
-            expect ? msc_expect_family(b->items[i])
-                   : nfct_get_attr_u8(b->items[i], ATTR_ORIG_L3PROTO);
+        uint8_t family = expect
+                             ? msc_expect_family(b->items[i])
+                             : nfct_get_attr_u8(b->items[i], ATTR_ORIG_L3PROTO);
         struct nlmsghdr *nlh =
-            put_header(buf + used, expect ? NFNL_SUBSYS_CTNETLINK_EXP
-                                          : NFNL_SUBSYS_CTNETLINK,
-                       verbs[b->verb].type,
-                       NLM_F_ACK | verbs[b->verb].flags, ++ct->seq, family);
+            put_header(buf + used,
+                       expect ? NFNL_SUBSYS_CTNETLINK_EXP
+                              : NFNL_SUBSYS_CTNETLINK,
+                       verbs[b->verb].type, NLM_F_ACK | verbs[b->verb].flags,
+                       ++ct->seq, family);
 
         if (!verbs[b->verb].put(nlh, b->items[i])) {
             return kernel_error(errp, "cannot put a flow into a message");
@@ -377,10 +382,10 @@ static void take_answer(Batch *b, const struct nlmsghdr *nlh)
         b->results[i] = -e->error;
         b->left--;
     } else if (b->found && !b->found[i]) {
-        b->found[i] = verbs[b->verb].expect
-                          ? (gpointer)msc_expect_parse(
-                                nlh, msc_expect_zone(b->items[i]))
-                          : (gpointer)flow_parse(nlh);
+        b->found[i] =
+            verbs[b->verb].expect
+                ? (gpointer)msc_expect_parse(nlh, msc_expect_zone(b->items[i]))
+                : (gpointer)flow_parse(nlh);
     }
 }
 
@@ -408,8 +413,8 @@ static bool run_batch(MscCt *ct, Batch *b, GError **errp)
     return true;
 }
 
-bool msc_ct_run(MscCt *ct, MscCtVerb verb, const GPtrArray *items,
-                int *results, GPtrArray **found, GError **errp)
+bool msc_ct_run(MscCt *ct, MscCtVerb verb, const GPtrArray *items, int *results,
+                GPtrArray **found, GError **errp)
 {
     GPtrArray *all = verbs[verb].expect ? msc_expects_new() : msc_flows_new();
     bool ok = true;

@@ -19,12 +19,12 @@ void msc_ct_close(MscCt *ct);
 
 /* What the kernel is asked to look for in a dump of flows. */
 typedef struct {
-    uint8_t family;                 /* AF_UNSPEC: both */
+    uint8_t family; /* AF_UNSPEC: both */
     bool has_zone, has_mark;
     uint16_t zone;
     uint32_t mark, mark_mask;
-    const MscAddress *originator;   /* or NULL; at most one of the two, */
-    const MscAddress *responder;    /* and of this family */
+    const MscAddress *originator; /* or NULL; at most one of the two, */
+    const MscAddress *responder;  /* and of this family */
 } MscCtQuery;
 
 /* Called for each entry, which it takes; false ends the dump early, and then
@@ -48,12 +48,12 @@ bool msc_ct_expects_of(MscCt *ct, const MscFlow *master, GPtrArray *expects,
                        GError **errp);
 
 typedef enum {
-    MSC_CT_CREATE,          /* never replaces: EEXIST */
-    MSC_CT_STRICT,          /* ends leniency; ENOENT if there is none */
-    MSC_CT_DELETE,          /* this entry, if it came from the kernel */
-    MSC_CT_FIND,            /* by the original tuple, in either direction */
-    MSC_CT_FIND_REPLY,      /* by the reply tuple, in either direction */
-    MSC_CT_EXPECT_CREATE,   /* these take MscExpect */
+    MSC_CT_CREATE,        /* never replaces: EEXIST */
+    MSC_CT_STRICT,        /* ends leniency; ENOENT if there is none */
+    MSC_CT_DELETE,        /* this entry, if it came from the kernel */
+    MSC_CT_FIND,          /* by the original tuple, in either direction */
+    MSC_CT_FIND_REPLY,    /* by the reply tuple, in either direction */
+    MSC_CT_EXPECT_CREATE, /* these take MscExpect */
     MSC_CT_EXPECT_TIMEOUT,
     MSC_CT_EXPECT_FIND,
     MSC_CT_EXPECT_DELETE,
@@ -64,8 +64,8 @@ typedef enum {
  * *@found (if not NULL) takes what was found, in order, NULL where nothing.
  * False only if the kernel could not be asked.
  */
-bool msc_ct_run(MscCt *ct, MscCtVerb verb, const GPtrArray *items,
-                int *results, GPtrArray **found, GError **errp);
+bool msc_ct_run(MscCt *ct, MscCtVerb verb, const GPtrArray *items, int *results,
+                GPtrArray **found, GError **errp);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(MscCt, msc_ct_close)
 

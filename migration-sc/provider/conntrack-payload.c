@@ -131,14 +131,18 @@ static bool check_flow(const MscFlow *flow, GHashTable *before,
     MscAddress address;
 
     if (!msc_flow_belongs(flow, s)) {
-        return refuse_flow(flow, "a flow that is not the guest's by this "
-                           "host's registration", errp);
+        return refuse_flow(flow,
+                           "a flow that is not the guest's by this "
+                           "host's registration",
+                           errp);
     }
     if (msc_flow_nat_address(flow, s, &address) &&
         !msc_address_in(&address, s->addresses) &&
         !msc_address_in(&address, s->nat_addresses)) {
-        return refuse_flow(flow, "a flow translated to an address that is not "
-                           "the guest's on this host", errp);
+        return refuse_flow(flow,
+                           "a flow translated to an address that is not "
+                           "the guest's on this host",
+                           errp);
     }
     if (msc_flow_is_child(flow) && !has_master(before, flow)) {
         return refuse_flow(flow, "a flow whose master does not come before it",

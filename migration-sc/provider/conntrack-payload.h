@@ -10,8 +10,8 @@
 #include "conntrack-flow.h"
 
 typedef struct {
-    GPtrArray *flows;           /* of MscFlow */
-    GPtrArray *expects;         /* of MscExpect */
+    GPtrArray *flows;   /* of MscFlow */
+    GPtrArray *expects; /* of MscExpect */
 } MscPayload;
 
 MscPayload *msc_payload_new(void);

@@ -23,7 +23,7 @@ static void scratch_address(uint8_t family, MscAddress *a)
         /* 0.0.0.0 itself is what DHCP uses. */
         a->v4.s_addr = htonl((uint32_t)g_random_int_range(1, 1 << 24));
     } else {
-        a->bytes[0] = 1;        /* 100::/64, RFC 6666 */
+        a->bytes[0] = 1; /* 100::/64, RFC 6666 */
         for (int i = 8; i < 16; i++) {
             a->bytes[i] = (uint8_t)g_random_int_range(0, 256);
         }
@@ -112,14 +112,14 @@ bool msc_scratch_try(MscCt *ct, MscFlow *scratch, MscFlow **made, int *refused,
         return true;
     }
     ok = run_one(ct, MSC_CT_FIND, scratch, refused, made, errp);
-    return run_one(ct, MSC_CT_DELETE, scratch, &gone, NULL,
-                   ok ? errp : NULL) && ok;
+    return run_one(ct, MSC_CT_DELETE, scratch, &gone, NULL, ok ? errp : NULL) &&
+           ok;
 }
 
 /* Two entries that differ in everything that is filtered by. */
 typedef struct {
     MscFlow *shown, *hidden;
-    MscAddress src, dst;        /* of the one to be shown */
+    MscAddress src, dst; /* of the one to be shown */
     bool zones;
 } Pair;
 
@@ -136,7 +136,7 @@ static bool look(MscFlow *flow, void *opaque)
     nfct_destroy(flow);
     sight->saw_shown |= g_bytes_equal(key, sight->shown);
     sight->saw_hidden |= g_bytes_equal(key, sight->hidden);
-    return !sight->saw_hidden;      /* what follows does not matter then */
+    return !sight->saw_hidden; /* what follows does not matter then */
 }
 
 static bool query_honoured(const Pair *pair, const MscCtQuery *query,
@@ -203,15 +203,17 @@ static MscFlow *pair_member(uint8_t family, bool zones, MscAddress *src,
     memset(src, 0, sizeof(*src));
     memset(dst, 0, sizeof(*dst));
     src->family = dst->family = family;
-    memcpy(src->bytes, nfct_get_attr(flow, v4 ? ATTR_ORIG_IPV4_SRC
-                                              : ATTR_ORIG_IPV6_SRC), len);
-    memcpy(dst->bytes, nfct_get_attr(flow, v4 ? ATTR_ORIG_IPV4_DST
-                                              : ATTR_ORIG_IPV6_DST), len);
+    memcpy(src->bytes,
+           nfct_get_attr(flow, v4 ? ATTR_ORIG_IPV4_SRC : ATTR_ORIG_IPV6_SRC),
+           len);
+    memcpy(dst->bytes,
+           nfct_get_attr(flow, v4 ? ATTR_ORIG_IPV4_DST : ATTR_ORIG_IPV6_DST),
+           len);
     return flow;
 }
 
-static bool probe_family(MscCt *ct, uint8_t family, bool *zones,
-                         guint *filters, GError **errp)
+static bool probe_family(MscCt *ct, uint8_t family, bool *zones, guint *filters,
+                         GError **errp)
 {
     int created[2], deleted = 0;
     MscAddress src, dst;
@@ -226,7 +228,7 @@ static bool probe_family(MscCt *ct, uint8_t family, bool *zones,
     if (ok && !created[0] && !created[1]) {
         ok = try_filters(&pair, family, filters, errp);
     } else if (ok && created[0] == EOPNOTSUPP && *zones) {
-        *zones = false;         /* a kernel without zones */
+        *zones = false; /* a kernel without zones */
     } else if (ok) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_KERNEL,
                     "cannot create a conntrack entry: %s",
@@ -300,16 +302,12 @@ char *msc_ct_filters_describe(void)
     for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
         GString *to = filters & names[i].bit ? yes : no;
 
-        g_string_append_printf(to, "%s%s", to->len ? ", " : "",
-                               names[i].name);
+        g_string_append_printf(to, "%s%s", to->len ? ", " : "", names[i].name);
     }
-    text = g_strdup_printf("the kernel selects flows by %s%s%s%s",
-                           yes->len ? yes->str : "nothing",
-                           no->len ? "; it ignores or mistakes a filter by "
-                                   : "",
-                           no->str,
-                           no->len ? " (every entry is checked either way)"
-                                   : "");
+    text = g_strdup_printf(
+        "the kernel selects flows by %s%s%s%s", yes->len ? yes->str : "nothing",
+        no->len ? "; it ignores or mistakes a filter by " : "", no->str,
+        no->len ? " (every entry is checked either way)" : "");
     g_string_free(yes, TRUE);
     g_string_free(no, TRUE);
     return text;

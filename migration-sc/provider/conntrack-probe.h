@@ -17,7 +17,7 @@
 typedef enum {
     MSC_FILTER_ZONE = 1,
     MSC_FILTER_MARK = 2,
-    MSC_FILTER_IPV4 = 4,        /* an address in either tuple */
+    MSC_FILTER_IPV4 = 4, /* an address in either tuple */
     MSC_FILTER_IPV6 = 8,
 } MscCtFilter;
 

@@ -45,8 +45,8 @@ MscFlow *msc_flow_to_create(const MscFlow *flow, uint64_t transit_us,
     copy = nfct_clone(flow);
     nfct_set_attr_u32(copy, ATTR_TIMEOUT, timeout - (uint32_t)gone);
     nfct_set_attr_u32(copy, ATTR_STATUS,
-                      (nfct_get_attr_u32(flow, ATTR_STATUS) &
-                       SETTABLE_STATUS) | IPS_CONFIRMED);
+                      (nfct_get_attr_u32(flow, ATTR_STATUS) & SETTABLE_STATUS) |
+                          IPS_CONFIRMED);
     if (nfct_get_attr_u8(flow, ATTR_ORIG_L4PROTO) == IPPROTO_TCP) {
         set_tcp_flags(copy, lenient);
     }
@@ -129,7 +129,8 @@ static bool put_tuple_as(struct nlmsghdr *nlh, uint16_t type,
     if (nfct_nlmsg_build(whole, flow) < 0) {
         return false;
     }
-    mnl_attr_for_each(attr, whole, sizeof(struct nfgenmsg)) {
+    mnl_attr_for_each(attr, whole, sizeof(struct nfgenmsg))
+    {
         const struct nlattr *part;
         struct nlattr *nest;
 
@@ -139,7 +140,8 @@ static bool put_tuple_as(struct nlmsghdr *nlh, uint16_t type,
         }
         found = true;
         nest = mnl_attr_nest_start(nlh, type);
-        mnl_attr_for_each_nested(part, attr) {
+        mnl_attr_for_each_nested(part, attr)
+        {
             /* Its zone goes outside: this tuple, that zone. */
             if (mnl_attr_get_type(part) != CTA_TUPLE_ZONE) {
                 mnl_attr_put(nlh, part->nla_type,
@@ -185,8 +187,7 @@ bool msc_put_entry(struct nlmsghdr *nlh, const MscFlow *flow)
         return false;
     }
     if (nfct_attr_is_set(flow, ATTR_ID)) {
-        mnl_attr_put_u32(nlh, CTA_ID,
-                         htonl(nfct_get_attr_u32(flow, ATTR_ID)));
+        mnl_attr_put_u32(nlh, CTA_ID, htonl(nfct_get_attr_u32(flow, ATTR_ID)));
     }
     return true;
 }

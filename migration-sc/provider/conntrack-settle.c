@@ -24,9 +24,9 @@
 #define PAUSE_MAX (60 * G_USEC_PER_SEC)
 
 typedef struct {
-    GPtrArray *lenient;         /* of MscFlow, as in the payload */
-    guint next;                 /* to be asked for */
-    gint64 pause, wake;         /* microseconds, monotonic */
+    GPtrArray *lenient; /* of MscFlow, as in the payload */
+    guint next;         /* to be asked for */
+    gint64 pause, wake; /* microseconds, monotonic */
 } Settling;
 
 static Settling *settling_new(GBytes *payload, GError **errp)
@@ -170,7 +170,7 @@ guint msc_conntrack_settle(const MscSelector *s, GBytes *payload,
     ct = st ? msc_ct_open(&err) : NULL;
     if (!ct || !ask(ct, st, &settled, &err)) {
         g_warning("%s", err->message);
-        return 1;               /* try again */
+        return 1; /* try again */
     }
     /* One round through the list without news makes the next wait longer. */
     if (settled) {

@@ -40,13 +40,13 @@ bool msc_l4_has_ports(uint8_t l4)
 {
     return l4 == IPPROTO_TCP || l4 == IPPROTO_UDP || l4 == IPPROTO_SCTP ||
            l4 == IPPROTO_UDPLITE || l4 == IPPROTO_DCCP ||
-           l4 == IPPROTO_GRE;       /* its keys */
+           l4 == IPPROTO_GRE; /* its keys */
 }
 
 static const char *check_original(const MscFlow *flow, const Shape *shape)
 {
-    int ports = is_set(flow, ATTR_ORIG_PORT_SRC) +
-                is_set(flow, ATTR_ORIG_PORT_DST);
+    int ports =
+        is_set(flow, ATTR_ORIG_PORT_SRC) + is_set(flow, ATTR_ORIG_PORT_DST);
     int icmp = is_set(flow, ATTR_ICMP_TYPE) + is_set(flow, ATTR_ICMP_CODE) +
                is_set(flow, ATTR_ICMP_ID);
 
@@ -109,9 +109,9 @@ static const char *check_state(const MscFlow *flow, const Shape *shape)
         ATTR_TCP_STATE, ATTR_TCP_FLAGS_ORIG, ATTR_TCP_FLAGS_REPL,
         ATTR_TCP_WSCALE_ORIG, ATTR_TCP_WSCALE_REPL
     };
-    static const enum nf_conntrack_attr sctp[] = {
-        ATTR_SCTP_STATE, ATTR_SCTP_VTAG_ORIG, ATTR_SCTP_VTAG_REPL
-    };
+    static const enum nf_conntrack_attr sctp[] = { ATTR_SCTP_STATE,
+                                                   ATTR_SCTP_VTAG_ORIG,
+                                                   ATTR_SCTP_VTAG_REPL };
     size_t n_tcp = 0, n_sctp = 0;
     int adjust;
 
@@ -124,8 +124,7 @@ static const char *check_state(const MscFlow *flow, const Shape *shape)
     if (n_tcp != (shape->l4 == IPPROTO_TCP ? G_N_ELEMENTS(tcp) : 0)) {
         return "TCP state where there is no TCP, or not all of it";
     }
-    if (n_sctp && (shape->l4 != IPPROTO_SCTP ||
-                   n_sctp != G_N_ELEMENTS(sctp))) {
+    if (n_sctp && (shape->l4 != IPPROTO_SCTP || n_sctp != G_N_ELEMENTS(sctp))) {
         return "SCTP state where there is no SCTP, or not all of it";
     }
     adjust = count_set(flow, ATTR_ORIG_NAT_SEQ_CORRECTION_POS,
@@ -147,8 +146,7 @@ const char *msc_flow_malformed(const MscFlow *flow)
     Shape shape = { .l4 = nfct_get_attr_u8(flow, ATTR_ORIG_L4PROTO) };
     const char *wrong;
 
-    if (!is_set(flow, ATTR_ORIG_L4PROTO) ||
-        (l3 != AF_INET && l3 != AF_INET6)) {
+    if (!is_set(flow, ATTR_ORIG_L4PROTO) || (l3 != AF_INET && l3 != AF_INET6)) {
         return "no protocol";
     }
     shape.v4 = l3 == AF_INET;
@@ -171,7 +169,8 @@ const char *msc_flow_malformed(const MscFlow *flow)
         return "no timeout or status";
     }
     if (is_set(flow, ATTR_ZONE) + is_set(flow, ATTR_ORIG_ZONE) +
-            is_set(flow, ATTR_REPL_ZONE) > 1) {
+            is_set(flow, ATTR_REPL_ZONE) >
+        1) {
         return "more than one zone";
     }
     return NULL;

@@ -122,7 +122,7 @@ static bool find_expect_clashes(MscCt *ct, const MscSelector *s,
             return false;
         }
         if (!master) {
-            continue;           /* both have just ended */
+            continue; /* both have just ended */
         }
         if (msc_flow_is_guests(master, s)) {
             g_ptr_array_add(stale, entry);
@@ -131,9 +131,12 @@ static bool find_expect_clashes(MscCt *ct, const MscSelector *s,
             g_autofree char *ours = msc_expect_describe(expects->pdata[i]);
             g_autofree char *theirs = msc_flow_describe(master);
 
-            g_ptr_array_add(clashes, g_strdup_printf(
-                "%s clashes with an expectation of %s, which is in use on "
-                "this host", ours, theirs));
+            g_ptr_array_add(
+                clashes,
+                g_strdup_printf(
+                    "%s clashes with an expectation of %s, which is in use on "
+                    "this host",
+                    ours, theirs));
         }
         nfct_destroy(master);
     }
@@ -243,8 +246,8 @@ static bool create_flows(MscCt *ct, GPtrArray *flows, const int *fine,
 }
 
 /* Masters are there by now, those whose time was over aside. */
-static bool create_expects(MscCt *ct, const GPtrArray *expects,
-                           const int *fine, GError **errp)
+static bool create_expects(MscCt *ct, const GPtrArray *expects, const int *fine,
+                           GError **errp)
 {
     static const int gone[] = { ENOENT, ETIME, 0 };
 
@@ -262,16 +265,16 @@ static bool create_all(MscCt *ct, const MscPayload *payload,
     g_autoptr(MscPayload) wanted = msc_payload_new();
 
     for (guint i = 0; i < payload->flows->len; i++) {
-        MscFlow *flow = msc_flow_to_create(payload->flows->pdata[i],
-                                           transit_us, lenient);
+        MscFlow *flow =
+            msc_flow_to_create(payload->flows->pdata[i], transit_us, lenient);
 
         if (flow) {
             g_ptr_array_add(wanted->flows, flow);
         }
     }
     for (guint i = 0; i < payload->expects->len; i++) {
-        MscExpect *expect = msc_expect_to_create(payload->expects->pdata[i],
-                                                 transit_us);
+        MscExpect *expect =
+            msc_expect_to_create(payload->expects->pdata[i], transit_us);
 
         if (expect) {
             g_ptr_array_add(wanted->expects, expect);
@@ -316,8 +319,8 @@ bool msc_conntrack_abort(const MscSelector *s, GBytes *payload,
     /* An expectation is a hint; what stands in its way now came later. */
     static const int fine_expect[] = { EEXIST, EBUSY, ENOENT, 0 };
     g_autoptr(MscPayload) ours = msc_payload_decode(payload, errp);
-    g_autoptr(MscPayload) old = ours ? msc_payload_decode(replaced, errp)
-                                     : NULL;
+    g_autoptr(MscPayload) old =
+        ours ? msc_payload_decode(replaced, errp) : NULL;
     g_autoptr(GPtrArray) there = msc_flows_new();
     g_autoptr(GPtrArray) others = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(MscCt) ct = old ? msc_ct_open(errp) : NULL;
@@ -329,8 +332,7 @@ bool msc_conntrack_abort(const MscSelector *s, GBytes *payload,
            create_all(ct, old, 0, false, fine, fine_expect, errp);
 }
 
-bool msc_conntrack_retire(const MscSelector *s, GBytes *payload,
-                          GError **errp)
+bool msc_conntrack_retire(const MscSelector *s, GBytes *payload, GError **errp)
 {
     g_autoptr(MscPayload) gone = msc_payload_decode(payload, errp);
     g_autoptr(MscCt) ct = gone ? msc_ct_open(errp) : NULL;

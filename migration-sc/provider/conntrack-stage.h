@@ -14,8 +14,7 @@ bool msc_conntrack_stage(const MscSelector *s, GBytes *payload,
                          uint64_t transit_us, GError **errp);
 bool msc_conntrack_abort(const MscSelector *s, GBytes *payload,
                          GBytes *replaced, GError **errp);
-bool msc_conntrack_retire(const MscSelector *s, GBytes *payload,
-                          GError **errp);
+bool msc_conntrack_retire(const MscSelector *s, GBytes *payload, GError **errp);
 
 /* conntrack-settle.c */
 guint msc_conntrack_settle(const MscSelector *s, GBytes *payload,

@@ -28,14 +28,18 @@ static bool conntrack_probe(GPtrArray *problems, GError **errp)
         return false;
     }
     if (!msc_needs_check(nothing, problems, &err)) {
-        g_ptr_array_add(problems, g_strdup_printf(
-            "%s; needs CAP_NET_ADMIN and the kernel's nf_conntrack_netlink",
-            err->message));
+        g_ptr_array_add(
+            problems,
+            g_strdup_printf(
+                "%s; needs CAP_NET_ADMIN and the kernel's nf_conntrack_netlink",
+                err->message));
     }
     if (access(TRACKING, F_OK)) {
-        g_ptr_array_add(problems, g_strdup(
-            "connection tracking is not active in this network namespace: "
-            "load nf_conntrack, or add a stateful firewall rule"));
+        g_ptr_array_add(
+            problems,
+            g_strdup(
+                "connection tracking is not active in this network namespace: "
+                "load nf_conntrack, or add a stateful firewall rule"));
     }
     return true;
 }
@@ -59,9 +63,8 @@ static bool conntrack_thaw(const MscSelector *selector, GError **errp)
 }
 
 /* Takes flows out of @flows whose NAT address the destination lacks. */
-static bool leave_behind(const MscSelector *s, GBytes *answer,
-                         GPtrArray *flows, MscProviderStats *stats,
-                         GError **errp)
+static bool leave_behind(const MscSelector *s, GBytes *answer, GPtrArray *flows,
+                         MscProviderStats *stats, GError **errp)
 {
     g_autoptr(GArray) there = msc_conntrack_answer_decode(answer, errp);
 
@@ -81,7 +84,8 @@ static bool leave_behind(const MscSelector *s, GBytes *answer,
 
             g_set_error(errp, MSC_ERROR, MSC_ERROR_REFUSED,
                         "%s began after the check and cannot survive on the "
-                        "other host; try again", text);
+                        "other host; try again",
+                        text);
             return false;
         }
         stats->left_behind++;
@@ -99,16 +103,15 @@ static GBytes *conntrack_collect(const MscSelector *s, GBytes *answer,
     g_autoptr(MscPayload) payload = NULL;
 
     memset(stats, 0, sizeof(*stats));
-    if (!flows ||
-        (answer && !leave_behind(s, answer, flows, stats, errp))) {
+    if (!flows || (answer && !leave_behind(s, answer, flows, stats, errp))) {
         return NULL;
     }
     expects = msc_collect_expects(ct, flows, errp);
     if (!expects) {
         return NULL;
     }
-    payload = msc_payload_of(g_steal_pointer(&flows),
-                             g_steal_pointer(&expects));
+    payload =
+        msc_payload_of(g_steal_pointer(&flows), g_steal_pointer(&expects));
     msc_payload_tidy(payload, s);
     stats->entries = payload->flows->len;
     return msc_payload_encode(payload);

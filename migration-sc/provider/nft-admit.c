@@ -40,12 +40,14 @@ static void check_demands(const MscNftTable *t, uint64_t *room,
                           GPtrArray *reasons)
 {
     for (guint i = 0; i < t->chains->len; i++) {
-        if (!is_chain_type(msc_nft_text(t->chains->pdata[i],
-                                        NFTA_CHAIN_TYPE))) {
-            g_ptr_array_add(reasons, g_strdup_printf(
-                "chain '%s' of table %s is of a type that cannot be moved",
-                msc_nft_text(t->chains->pdata[i], NFTA_CHAIN_NAME),
-                t->name));
+        if (!is_chain_type(
+                msc_nft_text(t->chains->pdata[i], NFTA_CHAIN_TYPE))) {
+            g_ptr_array_add(
+                reasons,
+                g_strdup_printf(
+                    "chain '%s' of table %s is of a type that cannot be moved",
+                    msc_nft_text(t->chains->pdata[i], NFTA_CHAIN_NAME),
+                    t->name));
         }
     }
     for (guint i = 0; i < t->sets->len; i++) {
@@ -68,31 +70,40 @@ static void check_tables(const MscNftPayload *payload, const MscSelector *s,
         check_demands(t, &room, reasons);
 
         if (!is_registered(s, t)) {
-            g_ptr_array_add(reasons, g_strdup_printf(
-                "%s is not the guest's by this host's registration: "
-                "'migration-sc vm add --nft-table \"%s %s\"' if it is", text,
-                msc_nft_family_name(t->family), t->name));
+            g_ptr_array_add(
+                reasons,
+                g_strdup_printf(
+                    "%s is not the guest's by this host's registration: "
+                    "'migration-sc vm add --nft-table \"%s %s\"' if it is",
+                    text, msc_nft_family_name(t->family), t->name));
         }
         if (msc_nft_u32(t->attrs, NFTA_TABLE_FLAGS) &
             (uint32_t)~NFT_TABLE_F_DORMANT) {
-            g_ptr_array_add(reasons, g_strdup_printf(
-                "%s has flags that cannot be moved", text));
+            g_ptr_array_add(reasons,
+                            g_strdup_printf("%s has flags that cannot be moved",
+                                            text));
         }
     }
     if (room > MSC_NFT_ROOM_MAX) {
-        g_ptr_array_add(reasons, g_strdup_printf(
-            "the nft sets want room for %" G_GUINT64_FORMAT " elements, at "
-            "most %u: give them a smaller 'size'", room, MSC_NFT_ROOM_MAX));
+        g_ptr_array_add(
+            reasons,
+            g_strdup_printf("the nft sets want room for %" G_GUINT64_FORMAT
+                            " elements, at "
+                            "most %u: give them a smaller 'size'",
+                            room, MSC_NFT_ROOM_MAX));
     }
     for (guint i = 0; i < s->nft_tables->len; i++) {
         const MscNftTableName *name = s->nft_tables->pdata[i];
         g_autofree char *text = msc_nft_table_name_format(name);
 
         if (!msc_nft_payload_find(payload, name->family, name->name)) {
-            g_ptr_array_add(reasons, g_strdup_printf(
-                "table '%s' is the guest's by this host's registration, but "
-                "does not come with it: register the same tables on both "
-                "hosts", text));
+            g_ptr_array_add(
+                reasons,
+                g_strdup_printf(
+                    "table '%s' is the guest's by this host's registration, but "
+                    "does not come with it: register the same tables on both "
+                    "hosts",
+                    text));
         }
     }
 }
@@ -106,10 +117,12 @@ static void check_devices(const MscNftPayload *payload, const MscSelector *s,
 
             if (g_str_equal(one->role, payload->roles->pdata[i]) &&
                 !if_nametoindex(one->device)) {
-                g_ptr_array_add(reasons, g_strdup_printf(
-                    "interface '%s' (role '%s') does not exist on this host: "
-                    "make it, or register the guest with the right one",
-                    one->device, one->role));
+                g_ptr_array_add(
+                    reasons,
+                    g_strdup_printf(
+                        "interface '%s' (role '%s') does not exist on this host: "
+                        "make it, or register the guest with the right one",
+                        one->device, one->role));
             }
         }
     }
@@ -119,8 +132,9 @@ void msc_nft_admit(MscNftPayload *payload, const MscSelector *s,
                    GPtrArray *reasons)
 {
     if (payload->local) {
-        g_ptr_array_add(reasons, g_strdup(
-            "nft tables with another host's own names of interfaces"));
+        g_ptr_array_add(
+            reasons,
+            g_strdup("nft tables with another host's own names of interfaces"));
         return;
     }
     check_tables(payload, s, reasons);
@@ -135,8 +149,8 @@ static void drop_elements(MscNftTable *t, const MscNftTable *like)
 {
     for (guint i = 0; i < t->sets->len; i++) {
         MscNftSet *set = t->sets->pdata[i];
-        const MscNftSet *other = msc_nft_table_set(
-            like, msc_nft_text(set->attrs, NFTA_SET_NAME));
+        const MscNftSet *other =
+            msc_nft_table_set(like, msc_nft_text(set->attrs, NFTA_SET_NAME));
 
         if (other && !other->elements->len) {
             g_ptr_array_set_size(set->elements, 0);
@@ -155,8 +169,7 @@ void msc_nft_admit_existing(const MscNftPayload *payload,
         MscNftTable *there = existing->tables->pdata[i];
         const MscNftTable *comes =
             msc_nft_payload_find(payload, there->family, there->name);
-        g_autofree char *text = msc_nft_table_text(there->family,
-                                                   there->name);
+        g_autofree char *text = msc_nft_table_text(there->family, there->name);
         const char *what;
 
         if (!comes) {
@@ -167,10 +180,13 @@ void msc_nft_admit_existing(const MscNftPayload *payload,
         }
         if (!msc_nft_table_holds(there, comes, &what) ||
             !msc_nft_table_holds(comes, there, &what)) {
-            g_ptr_array_add(reasons, g_strdup_printf(
-                "%s exists on this host already, with other %s: delete it "
-                "('nft delete %s'), or register the guest here with "
-                "--nft-existing replace", text, what, text));
+            g_ptr_array_add(
+                reasons,
+                g_strdup_printf(
+                    "%s exists on this host already, with other %s: delete it "
+                    "('nft delete %s'), or register the guest here with "
+                    "--nft-existing replace",
+                    text, what, text));
         }
     }
 }

@@ -14,9 +14,9 @@
 #define ELEMENTS_MAX 32768
 
 typedef struct {
-    uint16_t type;              /* NFT_MSG_* */
+    uint16_t type; /* NFT_MSG_* */
     const MscNftTable *table;
-    const GPtrArray *attrs;     /* of the object, or NULL */
+    const GPtrArray *attrs; /* of the object, or NULL */
 } About;
 
 guint msc_nft_message_begin(GByteArray *out, uint16_t type, uint16_t flags,
@@ -65,8 +65,8 @@ MscNftBatch *msc_nft_batch_new(void)
     b->about = g_array_new(FALSE, FALSE, sizeof(About));
     g_array_append_val(b->about, nothing);
     msc_nft_message_end(b->bytes,
-                        msc_nft_message_begin(b->bytes, NFNL_MSG_BATCH_BEGIN,
-                                              0, 0, 0, NFNL_SUBSYS_NFTABLES));
+                        msc_nft_message_begin(b->bytes, NFNL_MSG_BATCH_BEGIN, 0,
+                                              0, 0, NFNL_SUBSYS_NFTABLES));
     return b;
 }
 
@@ -111,8 +111,8 @@ static void add_object(MscNftBatch *b, uint16_t type, uint16_t table_attr,
 static void add_table(MscNftBatch *b, const MscNftTable *t, bool dormant)
 {
     uint32_t flags = msc_nft_u32(t->attrs, NFTA_TABLE_FLAGS);
-    guint at = begin(b, NFT_MSG_NEWTABLE,
-                     NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK, t, NULL);
+    guint at = begin(b, NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK,
+                     t, NULL);
     const MscNftAttr *userdata = msc_nft_find(t->attrs, NFTA_TABLE_USERDATA);
 
     if (dormant) {
@@ -131,8 +131,8 @@ static void add_table(MscNftBatch *b, const MscNftTable *t, bool dormant)
 static guint begin_elements(MscNftBatch *b, const MscNftTable *t,
                             const MscNftSet *set, guint *list)
 {
-    guint at = begin(b, NFT_MSG_NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL, t,
-                     set->attrs);
+    guint at =
+        begin(b, NFT_MSG_NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL, t, set->attrs);
 
     msc_nft_put_text(b->bytes, NFTA_SET_ELEM_LIST_TABLE, t->name);
     msc_nft_put_text(b->bytes, NFTA_SET_ELEM_LIST_SET,
@@ -169,7 +169,7 @@ static void add_elements(MscNftBatch *b, const MscNftTable *t,
 typedef struct {
     MscNftBatch *batch;
     const MscNftTable *table;
-    GHashTable *rules;          /* chain -> GPtrArray of its rules, left to
+    GHashTable *rules; /* chain -> GPtrArray of its rules, left to
                                    be added */
 } Rules;
 
@@ -218,8 +218,9 @@ static void add_chain_rules(Rules *r, const char *chain)
 
 static void add_rules(MscNftBatch *b, const MscNftTable *t)
 {
-    g_autoptr(GHashTable) by_chain = g_hash_table_new_full(
-        g_str_hash, g_str_equal, NULL, (GDestroyNotify)g_ptr_array_unref);
+    g_autoptr(GHashTable) by_chain =
+        g_hash_table_new_full(g_str_hash, g_str_equal, NULL,
+                              (GDestroyNotify)g_ptr_array_unref);
     Rules r = { b, t, by_chain };
 
     for (guint i = 0; i < t->rules->len; i++) {
@@ -233,8 +234,7 @@ static void add_rules(MscNftBatch *b, const MscNftTable *t)
         g_ptr_array_add(rules, t->rules->pdata[i]);
     }
     for (guint i = 0; i < t->chains->len; i++) {
-        add_chain_rules(&r, msc_nft_text(t->chains->pdata[i],
-                                         NFTA_CHAIN_NAME));
+        add_chain_rules(&r, msc_nft_text(t->chains->pdata[i], NFTA_CHAIN_NAME));
     }
 }
 
@@ -246,8 +246,7 @@ void msc_nft_batch_add(MscNftBatch *b, const MscNftTable *t, bool dormant)
                    t->chains->pdata[i]);
     }
     for (guint i = 0; i < t->objects->len; i++) {
-        add_object(b, NFT_MSG_NEWOBJ, NFTA_OBJ_TABLE, t,
-                   t->objects->pdata[i]);
+        add_object(b, NFT_MSG_NEWOBJ, NFTA_OBJ_TABLE, t, t->objects->pdata[i]);
     }
     for (guint i = 0; i < t->sets->len; i++) {
         const MscNftSet *set = t->sets->pdata[i];
@@ -263,7 +262,8 @@ void msc_nft_batch_add(MscNftBatch *b, const MscNftTable *t, bool dormant)
 char *msc_nft_batch_text(const MscNftBatch *b, uint32_t seq)
 {
     const About *a = seq && seq < b->about->len
-                         ? &g_array_index(b->about, About, seq) : NULL;
+                         ? &g_array_index(b->about, About, seq)
+                         : NULL;
     g_autofree char *table = NULL;
 
     if (!a) {
@@ -280,8 +280,7 @@ char *msc_nft_batch_text(const MscNftBatch *b, uint32_t seq)
     case NFT_MSG_NEWSET:
     case NFT_MSG_NEWSETELEM:
         return g_strdup_printf("%s, %sset %s", table,
-                               a->type == NFT_MSG_NEWSET ? ""
-                                                         : "elements of ",
+                               a->type == NFT_MSG_NEWSET ? "" : "elements of ",
                                msc_nft_text(a->attrs, NFTA_SET_NAME));
     case NFT_MSG_NEWRULE:
         return g_strdup_printf("%s, chain %s, rule %u", table,

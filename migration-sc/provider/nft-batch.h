@@ -10,8 +10,8 @@
 #include "nft-payload.h"
 
 typedef struct {
-    GByteArray *bytes;          /* complete messages, BEGIN first, no END */
-    GArray *about;              /* one for each message: its sequence number */
+    GByteArray *bytes; /* complete messages, BEGIN first, no END */
+    GArray *about;     /* one for each message: its sequence number */
 } MscNftBatch;
 
 MscNftBatch *msc_nft_batch_new(void);

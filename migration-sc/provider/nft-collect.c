@@ -105,7 +105,8 @@ static bool all_exist(const MscSelector *s, const MscNftPayload *payload,
             g_set_error(errp, MSC_ERROR, MSC_ERROR_REFUSED,
                         "table '%s', which is registered as the guest's, "
                         "does not exist: make it, or register the guest "
-                        "without it", text);
+                        "without it",
+                        text);
             return false;
         }
     }

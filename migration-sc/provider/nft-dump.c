@@ -33,7 +33,7 @@ typedef struct {
     const GPtrArray *wanted;
     MscNftPayload *payload;
     MscNftExtent extent;
-    MscNftTable *table;         /* that is being read */
+    MscNftTable *table; /* that is being read */
     MscNftSet *set;
     uint32_t generation;
 } Reading;
@@ -74,8 +74,7 @@ static bool take_table(const struct nfgenmsg *nfg, const void *attrs,
         }
         t = msc_nft_table_new(want->family, want->name);
         g_ptr_array_add(r->payload->tables, t);
-        if (r->extent == MSC_NFT_WHOLE &&
-            find(attrs, len, NFTA_TABLE_OWNER)) {
+        if (r->extent == MSC_NFT_WHOLE && find(attrs, len, NFTA_TABLE_OWNER)) {
             g_set_error(errp, MSC_ERROR, MSC_ERROR_REFUSED,
                         "table %s %s belongs to a process (flags owner) and "
                         "would go with it: it cannot be moved",
@@ -138,8 +137,8 @@ static bool take_stateful(const struct nfgenmsg *nfg, const void *attrs,
                        r->table->objects, errp);
 }
 
-static bool take_rule(const struct nfgenmsg *nfg, const void *attrs,
-                      size_t len, void *opaque, GError **errp)
+static bool take_rule(const struct nfgenmsg *nfg, const void *attrs, size_t len,
+                      void *opaque, GError **errp)
 {
     Reading *r = opaque;
 
@@ -148,8 +147,8 @@ static bool take_rule(const struct nfgenmsg *nfg, const void *attrs,
                        r->table->rules, errp);
 }
 
-static bool take_set(const struct nfgenmsg *nfg, const void *attrs,
-                     size_t len, void *opaque, GError **errp)
+static bool take_set(const struct nfgenmsg *nfg, const void *attrs, size_t len,
+                     void *opaque, GError **errp)
 {
     Reading *r = opaque;
     GPtrArray *set;
@@ -177,10 +176,10 @@ static bool take_elements(const struct nfgenmsg *nfg, const void *attrs,
     if (!list) {
         return true;
     }
-    elements = msc_nft_attrs_parse(mnl_attr_get_payload(list),
-                                   mnl_attr_get_payload_len(list),
-                                   &msc_nft_elements_schema, is_lenient(r),
-                                   errp);
+    elements =
+        msc_nft_attrs_parse(mnl_attr_get_payload(list),
+                            mnl_attr_get_payload_len(list),
+                            &msc_nft_elements_schema, is_lenient(r), errp);
     if (!elements) {
         return false;
     }
@@ -272,8 +271,8 @@ static bool try_dump(MscNft *n, Reading *r, GError **errp)
                      take_table, r, errp)) {
         return false;
     }
-    for (guint i = 0; i < r->payload->tables->len &&
-                      r->extent != MSC_NFT_HANDLES; i++) {
+    for (guint i = 0;
+         i < r->payload->tables->len && r->extent != MSC_NFT_HANDLES; i++) {
         r->table = r->payload->tables->pdata[i];
         if (!read_table(n, r, errp)) {
             g_autofree char *text =
@@ -292,8 +291,7 @@ MscNftPayload *msc_nft_dump(MscNft *n, const GPtrArray *tables,
     for (int i = 0; i < TRIES; i++) {
         g_autoptr(MscNftPayload) payload = msc_nft_payload_new();
         g_autoptr(GError) err = NULL;
-        Reading r = { .wanted = tables, .payload = payload,
-                      .extent = extent };
+        Reading r = { .wanted = tables, .payload = payload, .extent = extent };
 
         payload->local = true;
         if (try_dump(n, &r, &err)) {

@@ -16,20 +16,19 @@ typedef struct {
     bool to_roles;
     GPtrArray *reasons;
     const MscNftTable *table;
-    const char *kind, *name;    /* of what, in it; or */
+    const char *kind, *name; /* of what, in it; or */
     const GPtrArray *rule;
 } Mapping;
 
 static char *where(const Mapping *m)
 {
-    g_autofree char *table = msc_nft_table_text(m->table->family,
-                                                m->table->name);
+    g_autofree char *table =
+        msc_nft_table_text(m->table->family, m->table->name);
 
-    return m->rule
-        ? g_strdup_printf("%s, chain %s, rule %u", table,
-                          msc_nft_text(m->rule, NFTA_RULE_CHAIN),
-                          msc_nft_rule_number(m->table, m->rule))
-        : g_strdup_printf("%s, %s %s", table, m->kind, m->name);
+    return m->rule ? g_strdup_printf("%s, chain %s, rule %u", table,
+                                     msc_nft_text(m->rule, NFTA_RULE_CHAIN),
+                                     msc_nft_rule_number(m->table, m->rule))
+                   : g_strdup_printf("%s, %s %s", table, m->kind, m->name);
 }
 
 static void G_GNUC_PRINTF(2, 3) refuse(Mapping *m, const char *format, ...)
@@ -47,8 +46,7 @@ static void G_GNUC_PRINTF(2, 3) refuse(Mapping *m, const char *format, ...)
     why = g_strdup_vprintf(format, args);
     va_end(args);
     text = g_strdup_printf("%s: %s", place, why);
-    if (g_ptr_array_find_with_equal_func(m->reasons, text, g_str_equal,
-                                         NULL)) {
+    if (g_ptr_array_find_with_equal_func(m->reasons, text, g_str_equal, NULL)) {
         g_free(text);
     } else {
         g_ptr_array_add(m->reasons, text);
@@ -74,13 +72,15 @@ static const char *map_name(Mapping *m, const char *name)
     const char *other = counterpart(m, name);
 
     if (!other && m->to_roles) {
-        refuse(m, "interface '%s' has no role: 'migration-sc vm add "
-               "--interface ROLE=%s', and that role on the other host", name,
-               name);
+        refuse(m,
+               "interface '%s' has no role: 'migration-sc vm add "
+               "--interface ROLE=%s', and that role on the other host",
+               name, name);
     } else if (!other) {
-        refuse(m, "the interface with the role '%s' is not registered on "
-               "this host: 'migration-sc vm add --interface %s=DEVICE'", name,
-               name);
+        refuse(m,
+               "the interface with the role '%s' is not registered on "
+               "this host: 'migration-sc vm add --interface %s=DEVICE'",
+               name, name);
     }
     return other;
 }
@@ -154,8 +154,7 @@ static void map_index_bytes(Mapping *m, uint8_t bytes[4])
 
 static void map_device(Mapping *m, MscNftAttr *device)
 {
-    const char *other =
-        device ? map_name(m, (const char *)device->data) : NULL;
+    const char *other = device ? map_name(m, (const char *)device->data) : NULL;
 
     if (other) {
         msc_nft_set_text(device, other);
@@ -229,11 +228,11 @@ static void map_set(Mapping *m, MscNftSet *set)
             return;
         }
         interfaces = interfaces || keys[i].kind != MSC_NFT_REG_OTHER;
-        for (guint k = 0; keys[i].kind != MSC_NFT_REG_OTHER &&
-                          k < set->elements->len; k++) {
+        for (guint k = 0;
+             keys[i].kind != MSC_NFT_REG_OTHER && k < set->elements->len; k++) {
             if (is_range(set->elements->pdata[k], &keys[i])) {
                 refuse(m, "an interface by a pattern, such as \"tap*\", could "
-                       "be another guest's there: name each one");
+                          "be another guest's there: name each one");
                 return;
             }
         }
@@ -251,8 +250,8 @@ static void map_set(Mapping *m, MscNftSet *set)
     if ((flags & NFT_SET_INTERVAL) && n_keys == 1 &&
         keys[0].kind != MSC_NFT_REG_OTHER) {
         refuse(m, "an interface by a pattern, such as \"tap*\", could be "
-               "another guest's there: name each one, without 'flags "
-               "interval'");
+                  "another guest's there: name each one, without 'flags "
+                  "interval'");
         return;
     }
     for (guint i = 0; i < set->elements->len; i++) {
@@ -270,8 +269,8 @@ static void map_set(Mapping *m, MscNftSet *set)
 static void map_cmp(Mapping *m, const GPtrArray *data, MscNftRegKind kind)
 {
     uint32_t op = msc_nft_u32(data, NFTA_CMP_OP);
-    MscNftAttr *value = msc_nft_find(msc_nft_nested(data, NFTA_CMP_DATA),
-                                     NFTA_DATA_VALUE);
+    MscNftAttr *value =
+        msc_nft_find(msc_nft_nested(data, NFTA_CMP_DATA), NFTA_DATA_VALUE);
 
     if (!value || (op != NFT_CMP_EQ && op != NFT_CMP_NEQ)) {
         refuse(m, "an interface can only be equal to another, or not");
@@ -286,7 +285,7 @@ static void map_cmp(Mapping *m, const GPtrArray *data, MscNftRegKind kind)
             map_name_bytes(m, value->data);
         } else {
             refuse(m, "an interface by a pattern, such as \"tap*\", could be "
-                   "another guest's there: name each one");
+                      "another guest's there: name each one");
         }
     } else {
         /* A helper, a kind of interface, "Linux:4.20". */
@@ -301,8 +300,8 @@ static void map_cmp(Mapping *m, const GPtrArray *data, MscNftRegKind kind)
 }
 
 /* Do the fields of @set fit what is in the registers? */
-static bool set_fits(const MscNftSet *set, bool values,
-                     const MscNftRegs *regs, guint first, guint slots)
+static bool set_fits(const MscNftSet *set, bool values, const MscNftRegs *regs,
+                     guint first, guint slots)
 {
     MscNftField fields[MSC_NFT_SLOTS];
     guint n;
@@ -315,8 +314,8 @@ static bool set_fits(const MscNftSet *set, bool values,
         bool found = kind == MSC_NFT_REG_OTHER || kind == MSC_NFT_REG_CONSTANT;
 
         for (guint k = 0; k < n && !found; k++) {
-            found = fields[k].at == i * NFT_REG32_SIZE &&
-                    fields[k].kind == kind;
+            found =
+                fields[k].at == i * NFT_REG32_SIZE && fields[k].kind == kind;
         }
         if (!found) {
             return false;
@@ -331,10 +330,9 @@ static void map_read(Mapping *m, MscNftRegs *regs, const char *name,
 {
     int first = msc_nft_slot(msc_nft_u32(data, attr->spec->type));
     guint slots = (length + NFT_REG32_SIZE - 1) / NFT_REG32_SIZE;
-    bool output = (!strcmp(name, "fwd") &&
-                   attr->spec->type == NFTA_FWD_SREG_DEV) ||
-                  (!strcmp(name, "dup") &&
-                   attr->spec->type == NFTA_DUP_SREG_DEV);
+    bool output =
+        (!strcmp(name, "fwd") && attr->spec->type == NFTA_FWD_SREG_DEV) ||
+        (!strcmp(name, "dup") && attr->spec->type == NFTA_DUP_SREG_DEV);
     const char *set = NULL;
     bool values = false;
 
@@ -348,7 +346,7 @@ static void map_read(Mapping *m, MscNftRegs *regs, const char *name,
         if (r->kind == MSC_NFT_REG_CONSTANT && r->constant &&
             r->constant->len == sizeof(uint32_t)) {
             map_index_bytes(m, r->constant->data);
-            r->kind = MSC_NFT_REG_INDEX;        /* once is enough */
+            r->kind = MSC_NFT_REG_INDEX; /* once is enough */
         } else if (r->kind != MSC_NFT_REG_INDEX) {
             refuse(m, "%s to an interface that cannot be told", name);
         }
@@ -372,8 +370,10 @@ static void map_read(Mapping *m, MscNftRegs *regs, const char *name,
             map_cmp(m, data, kind);
         } else if (!set || !set_fits(msc_nft_table_set(m->table, set), values,
                                      regs, (guint)first, slots)) {
-            refuse(m, "expression %s uses an interface in a way that cannot "
-                   "be moved", name);
+            refuse(m,
+                   "expression %s uses an interface in a way that cannot "
+                   "be moved",
+                   name);
         }
         return;
     }
@@ -391,8 +391,8 @@ static void map_rule(Mapping *m, GPtrArray *rule)
 
         for (guint k = 0; data && k < data->len; k++) {
             const MscNftAttr *attr = data->pdata[k];
-            guint length = msc_nft_read_length(m->table, name, data,
-                                               attr->spec->type);
+            guint length =
+                msc_nft_read_length(m->table, name, data, attr->spec->type);
 
             if (length) {
                 map_read(m, &regs, name, data, attr, length);
@@ -427,7 +427,9 @@ static void map_table(Mapping *m, MscNftTable *t)
 static void map_payload(MscNftPayload *payload, const MscSelector *s,
                         bool to_roles, GPtrArray *reasons)
 {
-    Mapping m = { .payload = payload, .selector = s, .to_roles = to_roles,
+    Mapping m = { .payload = payload,
+                  .selector = s,
+                  .to_roles = to_roles,
                   .reasons = reasons };
 
     for (guint i = 0; i < payload->tables->len; i++) {

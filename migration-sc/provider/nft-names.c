@@ -33,9 +33,9 @@ MscNftSet *msc_nft_table_set(const MscNftTable *t, const char *name)
         for (guint i = 0; i < t->sets->len; i++) {
             MscNftSet *set = t->sets->pdata[i];
 
-            g_hash_table_insert(
-                t->set_index,
-                (char *)msc_nft_text(set->attrs, NFTA_SET_NAME), set);
+            g_hash_table_insert(t->set_index,
+                                (char *)msc_nft_text(set->attrs, NFTA_SET_NAME),
+                                set);
         }
     }
     return g_hash_table_lookup(t->set_index, name);
@@ -48,9 +48,9 @@ GPtrArray *msc_nft_table_chain(const MscNftTable *t, const char *name)
         for (guint i = 0; i < t->chains->len; i++) {
             GPtrArray *chain = t->chains->pdata[i];
 
-            g_hash_table_insert(
-                t->chain_index,
-                (char *)msc_nft_text(chain, NFTA_CHAIN_NAME), chain);
+            g_hash_table_insert(t->chain_index,
+                                (char *)msc_nft_text(chain, NFTA_CHAIN_NAME),
+                                chain);
         }
     }
     return g_hash_table_lookup(t->chain_index, name);
@@ -62,8 +62,7 @@ guint msc_nft_rule_number(const MscNftTable *t, const GPtrArray *rule)
     guint n = 0;
 
     for (guint i = 0; i < t->rules->len; i++) {
-        n += !strcmp(msc_nft_text(t->rules->pdata[i], NFTA_RULE_CHAIN),
-                     chain);
+        n += !strcmp(msc_nft_text(t->rules->pdata[i], NFTA_RULE_CHAIN), chain);
         if (t->rules->pdata[i] == rule) {
             break;
         }
@@ -124,7 +123,8 @@ bool msc_nft_table_names_are_good(const MscNftTable *t, GError **errp)
         if (!g_hash_table_contains(chains, chain)) {
             g_set_error(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
                         "nft payload: a rule of chain '%s', which table %s "
-                        "does not have", chain, t->name);
+                        "does not have",
+                        chain, t->name);
             return false;
         }
     }
@@ -133,8 +133,7 @@ bool msc_nft_table_names_are_good(const MscNftTable *t, GError **errp)
 
 /* ---- order ---- */
 
-static int compare_values(const GPtrArray *a, const GPtrArray *b,
-                          uint16_t type)
+static int compare_values(const GPtrArray *a, const GPtrArray *b, uint16_t type)
 {
     const GPtrArray *x = msc_nft_nested(a, type);
     const GPtrArray *y = msc_nft_nested(b, type);
@@ -195,8 +194,8 @@ static bool sets_hold(const MscNftTable *is, const MscNftTable *wanted)
     }
     for (guint i = 0; i < wanted->sets->len; i++) {
         const MscNftSet *set = wanted->sets->pdata[i];
-        const MscNftSet *there = msc_nft_table_set(
-            is, msc_nft_text(set->attrs, NFTA_SET_NAME));
+        const MscNftSet *there =
+            msc_nft_table_set(is, msc_nft_text(set->attrs, NFTA_SET_NAME));
 
         if (!there || !msc_nft_attrs_hold(there->attrs, set->attrs) ||
             (!(msc_nft_u32(set->attrs, NFTA_SET_FLAGS) & moving) &&
@@ -211,9 +210,10 @@ bool msc_nft_table_holds(const MscNftTable *is, const MscNftTable *wanted,
                          const char **what)
 {
     *what = !msc_nft_attrs_hold(is->attrs, wanted->attrs) ? "flags or comment"
-          : !lists_hold(is->chains, wanted->chains) ? "chains"
-          : !lists_hold(is->objects, wanted->objects) ? "stateful objects"
-          : !sets_hold(is, wanted) ? "sets"
-          : !lists_hold(is->rules, wanted->rules) ? "rules" : NULL;
+            : !lists_hold(is->chains, wanted->chains)     ? "chains"
+            : !lists_hold(is->objects, wanted->objects)   ? "stateful objects"
+            : !sets_hold(is, wanted)                      ? "sets"
+            : !lists_hold(is->rules, wanted->rules)       ? "rules"
+                                                          : NULL;
     return !*what;
 }

@@ -99,8 +99,8 @@ static bool take_answers(MscNft *n, const MscNftBatch *batch,
     bool answered = false;
 
     for (;;) {
-        ssize_t len = recv(mnl_socket_get_fd(n->nl), buf, ANSWER_MAX,
-                           MSG_DONTWAIT);
+        ssize_t len =
+            recv(mnl_socket_get_fd(n->nl), buf, ANSWER_MAX, MSG_DONTWAIT);
         int left = (int)len;
 
         if (len < 0 && errno == EINTR) {
@@ -117,8 +117,8 @@ static bool take_answers(MscNft *n, const MscNftBatch *batch,
         if (len <= 0) {
             return kernel_error(errp, "no answer");
         }
-        for (const struct nlmsghdr *nlh = (void *)buf;
-             mnl_nlmsg_ok(nlh, left); nlh = mnl_nlmsg_next(nlh, &left)) {
+        for (const struct nlmsghdr *nlh = (void *)buf; mnl_nlmsg_ok(nlh, left);
+             nlh = mnl_nlmsg_next(nlh, &left)) {
             take_answer(nlh, batch, &answered, reasons);
         }
     }
@@ -136,14 +136,17 @@ bool msc_nft_run(MscNft *n, const MscNftBatch *batch, bool commit,
     struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
     g_autoptr(GByteArray) end = g_byte_array_new();
     struct iovec iov[2] = { { batch->bytes->data, batch->bytes->len } };
-    struct msghdr msg = { .msg_name = &kernel, .msg_namelen = sizeof(kernel),
-                          .msg_iov = iov, .msg_iovlen = 1 };
+    struct msghdr msg = { .msg_name = &kernel,
+                          .msg_namelen = sizeof(kernel),
+                          .msg_iov = iov,
+                          .msg_iovlen = 1 };
     int size = (int)(2 * batch->bytes->len + ANSWER_MAX);
     int fd = mnl_socket_get_fd(n->nl);
 
     if (commit) {
-        msc_nft_message_end(end, msc_nft_message_begin(
-            end, NFNL_MSG_BATCH_END, 0, 0, 0, NFNL_SUBSYS_NFTABLES));
+        msc_nft_message_end(end,
+                            msc_nft_message_begin(end, NFNL_MSG_BATCH_END, 0, 0,
+                                                  0, NFNL_SUBSYS_NFTABLES));
         iov[1] = (struct iovec){ end->data, end->len };
         msg.msg_iovlen = 2;
     }
@@ -187,8 +190,8 @@ bool msc_nft_ask(MscNft *n, uint16_t type, uint16_t flags, uint8_t family,
         if (len <= 0) {
             return kernel_error(errp, "no answer");
         }
-        for (const struct nlmsghdr *nlh = (void *)buf;
-             mnl_nlmsg_ok(nlh, left); nlh = mnl_nlmsg_next(nlh, &left)) {
+        for (const struct nlmsghdr *nlh = (void *)buf; mnl_nlmsg_ok(nlh, left);
+             nlh = mnl_nlmsg_next(nlh, &left)) {
             const struct nfgenmsg *nfg = mnl_nlmsg_get_payload(nlh);
             size_t size = mnl_nlmsg_get_payload_len(nlh);
 
@@ -200,8 +203,8 @@ bool msc_nft_ask(MscNft *n, uint16_t type, uint16_t flags, uint8_t family,
                 return same;
             }
             if (nlh->nlmsg_type == NLMSG_ERROR) {
-                errno = size < sizeof(int)
-                            ? EPROTO : -*(const int *)(const void *)nfg;
+                errno = size < sizeof(int) ? EPROTO
+                                           : -*(const int *)(const void *)nfg;
                 return errno ? kernel_error(errp, "cannot read") : same;
             }
             if (size < sizeof(*nfg)) {

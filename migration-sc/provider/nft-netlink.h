@@ -27,9 +27,9 @@ bool msc_nft_ask(MscNft *nft, uint16_t type, uint16_t flags, uint8_t family,
                  GError **errp);
 
 typedef enum {
-    MSC_NFT_WHOLE,              /* what this program does not know is refused */
-    MSC_NFT_KNOWN,              /* it is left out, for comparing */
-    MSC_NFT_HANDLES,            /* which tables there are, no more */
+    MSC_NFT_WHOLE,   /* what this program does not know is refused */
+    MSC_NFT_KNOWN,   /* it is left out, for comparing */
+    MSC_NFT_HANDLES, /* which tables there are, no more */
 } MscNftExtent;
 
 /* Those of @tables (of MscNftTableName*) that exist, as they are at one

@@ -234,8 +234,7 @@ static MscNftTable *get_table(MscReader *r, GError **errp)
         !get_list(r, &msc_nft_object_schema, MSC_NFT_RULES_MAX, t->objects,
                   errp) ||
         !get_sets(r, t->sets, errp) ||
-        !get_list(r, &msc_nft_rule_schema, MSC_NFT_RULES_MAX, t->rules,
-                  errp) ||
+        !get_list(r, &msc_nft_rule_schema, MSC_NFT_RULES_MAX, t->rules, errp) ||
         !msc_nft_table_names_are_good(t, errp)) {
         return NULL;
     }
@@ -276,8 +275,7 @@ MscNftPayload *msc_nft_payload_decode(GBytes *bytes, GError **errp)
                     WHAT ": more than %u bytes", MSC_NFT_PAYLOAD_MAX);
         return NULL;
     }
-    msc_reader_init(&r, g_bytes_get_data(bytes, NULL),
-                    g_bytes_get_size(bytes));
+    msc_reader_init(&r, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes));
     if (!msc_reader_u8(&r, &flags) || flags > LOCAL ||
         !msc_reader_u8(&r, &order)) {
         bad(&r, errp, "bad flags");

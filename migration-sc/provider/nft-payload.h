@@ -25,20 +25,20 @@
 #define MSC_NFT_DEVICE_MAX 15
 
 typedef struct {
-    GPtrArray *attrs;           /* of MscNftAttr*, NFTA_SET_* */
-    GPtrArray *elements;        /* of GPtrArray* of NFTA_SET_ELEM_*, sorted */
+    GPtrArray *attrs;    /* of MscNftAttr*, NFTA_SET_* */
+    GPtrArray *elements; /* of GPtrArray* of NFTA_SET_ELEM_*, sorted */
 } MscNftSet;
 
 typedef struct {
-    uint8_t family;             /* NFPROTO_* */
+    uint8_t family; /* NFPROTO_* */
     char *name;
-    uint64_t handle;            /* this kernel's own, of this very table */
-    GPtrArray *attrs;           /* NFTA_TABLE_* */
-    GPtrArray *chains;          /* of GPtrArray* of NFTA_CHAIN_* */
-    GPtrArray *objects;         /* of GPtrArray* of NFTA_OBJ_* */
-    GPtrArray *sets;            /* of MscNftSet* */
-    GPtrArray *rules;           /* of GPtrArray* of NFTA_RULE_*, in order */
-    GHashTable *set_index;      /* by name; made when it is asked for */
+    uint64_t handle;       /* this kernel's own, of this very table */
+    GPtrArray *attrs;      /* NFTA_TABLE_* */
+    GPtrArray *chains;     /* of GPtrArray* of NFTA_CHAIN_* */
+    GPtrArray *objects;    /* of GPtrArray* of NFTA_OBJ_* */
+    GPtrArray *sets;       /* of MscNftSet* */
+    GPtrArray *rules;      /* of GPtrArray* of NFTA_RULE_*, in order */
+    GHashTable *set_index; /* by name; made when it is asked for */
     GHashTable *chain_index;
 } MscNftTable;
 
@@ -46,8 +46,8 @@ typedef struct {
     /* Devices have this host's names and numbers; only for undoing.  Else a
      * role stands for a name, and for a number its place in roles, from 1. */
     bool local;
-    GPtrArray *roles;           /* of char*, ascending */
-    GPtrArray *tables;          /* of MscNftTable*, in the kernel's order */
+    GPtrArray *roles;  /* of char*, ascending */
+    GPtrArray *tables; /* of MscNftTable*, in the kernel's order */
 } MscNftPayload;
 
 MscNftPayload *msc_nft_payload_new(void);
@@ -59,8 +59,8 @@ MscNftSet *msc_nft_set_new(GPtrArray *attrs);
 GBytes *msc_nft_payload_encode(const MscNftPayload *payload);
 MscNftPayload *msc_nft_payload_decode(GBytes *bytes, GError **errp);
 
-MscNftTable *msc_nft_payload_find(const MscNftPayload *payload,
-                                  uint8_t family, const char *name);
+MscNftTable *msc_nft_payload_find(const MscNftPayload *payload, uint8_t family,
+                                  const char *name);
 /* By name, or NULL.  Nothing is renamed after the first of these. */
 MscNftSet *msc_nft_table_set(const MscNftTable *table, const char *name);
 GPtrArray *msc_nft_table_chain(const MscNftTable *table, const char *name);

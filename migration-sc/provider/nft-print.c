@@ -116,8 +116,9 @@ static void describe(const GPtrArray *attrs, GString *out)
             g_string_append_printf(out, "\"%s\"", (const char *)attr->data);
             break;
         case MSC_NFT_VERDICT:
-            g_string_append(out, verdict_name((int32_t)msc_nft_u32(
-                attrs, attr->spec->type)));
+            g_string_append(out,
+                            verdict_name(
+                                (int32_t)msc_nft_u32(attrs, attr->spec->type)));
             break;
         case MSC_NFT_BYTES:
         case MSC_NFT_UDATA:
@@ -137,8 +138,7 @@ static char *text_of(const GPtrArray *attrs)
     return g_string_free(out, FALSE);
 }
 
-static void print_list(const Out *out, const char *kind,
-                       const GPtrArray *list)
+static void print_list(const Out *out, const char *kind, const GPtrArray *list)
 {
     for (guint i = 0; i < list->len; i++) {
         g_autofree char *text = text_of(list->pdata[i]);

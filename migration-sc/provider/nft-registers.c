@@ -6,7 +6,7 @@
 #include <linux/netfilter/nf_tables.h>
 #include <string.h>
 
-#define NAME_BYTES 16           /* IFNAMSIZ, NF_CT_HELPER_NAME_LEN */
+#define NAME_BYTES 16 /* IFNAMSIZ, NF_CT_HELPER_NAME_LEN */
 /* A concatenation's type is those of its fields, 6 bits each: nft's
  * include/datatype.h, which is the ABI of sets. */
 #define TYPE_BITS 6
@@ -18,7 +18,7 @@
 #define TYPE_IFNAME 41
 #define TYPE_TIME_DATE 43
 #define TYPE_CGROUPV2 46
-#define DATA_VERDICT 0xffffff00u        /* NFT_DATA_VERDICT */
+#define DATA_VERDICT 0xffffff00u /* NFT_DATA_VERDICT */
 
 int msc_nft_slot(uint32_t reg)
 {
@@ -26,11 +26,12 @@ int msc_nft_slot(uint32_t reg)
         return (int)(reg - NFT_REG_1) * (NFT_REG_SIZE / NFT_REG32_SIZE);
     }
     return reg >= NFT_REG32_00 && reg <= NFT_REG32_15
-               ? (int)(reg - NFT_REG32_00) : -1;
+               ? (int)(reg - NFT_REG32_00)
+               : -1;
 }
 
-static void put(MscNftRegs *regs, uint32_t reg, guint bytes,
-                  MscNftRegKind kind, MscNftAttr *constant)
+static void put(MscNftRegs *regs, uint32_t reg, guint bytes, MscNftRegKind kind,
+                MscNftAttr *constant)
 {
     int first = msc_nft_slot(reg);
 
@@ -46,8 +47,10 @@ static void put(MscNftRegs *regs, uint32_t reg, guint bytes,
 
 static void put_kind(MscNftRegs *regs, uint32_t reg, MscNftRegKind kind)
 {
-    put(regs, reg, kind == MSC_NFT_REG_NAME || kind == MSC_NFT_REG_TEXT
-                         ? NAME_BYTES : NFT_REG32_SIZE, kind, NULL);
+    put(regs, reg,
+        kind == MSC_NFT_REG_NAME || kind == MSC_NFT_REG_TEXT ? NAME_BYTES
+                                                             : NFT_REG32_SIZE,
+        kind, NULL);
 }
 
 static MscNftRegKind meta_kind(uint32_t key)
@@ -87,7 +90,7 @@ static MscNftRegKind fib_kind(const GPtrArray *data)
 }
 
 static void put_value(MscNftRegs *regs, const MscNftTable *t,
-                        const GPtrArray *data)
+                      const GPtrArray *data)
 {
     const char *name = msc_nft_text(data, NFTA_LOOKUP_SET);
     const MscNftSet *set = msc_nft_table_set(t, name);
@@ -100,9 +103,9 @@ static void put_value(MscNftRegs *regs, const MscNftTable *t,
         return;
     }
     put(regs, reg, msc_nft_u32(set->attrs, NFTA_SET_DATA_LEN),
-          MSC_NFT_REG_OTHER, NULL);
+        MSC_NFT_REG_OTHER, NULL);
     if (!msc_nft_set_fields(set, true, fields, &n)) {
-        return;                 /* refused where the set is looked at */
+        return; /* refused where the set is looked at */
     }
     for (guint i = 0; i < n; i++) {
         guint slot = (guint)first + fields[i].at / NFT_REG32_SIZE;
@@ -125,8 +128,10 @@ void msc_nft_regs_write(MscNftRegs *regs, const MscNftTable *t,
         { "byteorder", NFTA_BYTEORDER_DREG, NFTA_BYTEORDER_LEN },
         { "payload", NFTA_PAYLOAD_DREG, NFTA_PAYLOAD_LEN },
         { "exthdr", NFTA_EXTHDR_DREG, NFTA_EXTHDR_LEN },
-        { "rt", NFTA_RT_DREG, 0 }, { "socket", NFTA_SOCKET_DREG, 0 },
-        { "hash", NFTA_HASH_DREG, 0 }, { "numgen", NFTA_NG_DREG, 0 },
+        { "rt", NFTA_RT_DREG, 0 },
+        { "socket", NFTA_SOCKET_DREG, 0 },
+        { "hash", NFTA_HASH_DREG, 0 },
+        { "numgen", NFTA_NG_DREG, 0 },
         { "xfrm", NFTA_XFRM_DREG, 0 },
     };
 
@@ -135,11 +140,12 @@ void msc_nft_regs_write(MscNftRegs *regs, const MscNftTable *t,
     }
     if (!strcmp(name, "meta")) {
         put_kind(regs, msc_nft_u32(data, NFTA_META_DREG),
-                   meta_kind(msc_nft_u32(data, NFTA_META_KEY)));
+                 meta_kind(msc_nft_u32(data, NFTA_META_KEY)));
     } else if (!strcmp(name, "ct")) {
         put_kind(regs, msc_nft_u32(data, NFTA_CT_DREG),
-                   msc_nft_u32(data, NFTA_CT_KEY) == NFT_CT_HELPER
-                       ? MSC_NFT_REG_TEXT : MSC_NFT_REG_OTHER);
+                 msc_nft_u32(data, NFTA_CT_KEY) == NFT_CT_HELPER
+                     ? MSC_NFT_REG_TEXT
+                     : MSC_NFT_REG_OTHER);
     } else if (!strcmp(name, "fib")) {
         put_kind(regs, msc_nft_u32(data, NFTA_FIB_DREG), fib_kind(data));
     } else if (!strcmp(name, "osf")) {
@@ -147,16 +153,17 @@ void msc_nft_regs_write(MscNftRegs *regs, const MscNftTable *t,
     } else if (!strcmp(name, "lookup")) {
         put_value(regs, t, data);
     } else if (!strcmp(name, "immediate")) {
-        MscNftAttr *value = msc_nft_find(
-            msc_nft_nested(data, NFTA_IMMEDIATE_DATA), NFTA_DATA_VALUE);
+        MscNftAttr *value =
+            msc_nft_find(msc_nft_nested(data, NFTA_IMMEDIATE_DATA),
+                         NFTA_DATA_VALUE);
 
         put(regs, msc_nft_u32(data, NFTA_IMMEDIATE_DREG),
-              value ? value->len : 0, MSC_NFT_REG_CONSTANT, value);
+            value ? value->len : 0, MSC_NFT_REG_CONSTANT, value);
     }
     for (size_t i = 0; i < G_N_ELEMENTS(others); i++) {
         if (!strcmp(name, others[i].name)) {
             put(regs, msc_nft_u32(data, others[i].dreg),
-                  msc_nft_u32(data, others[i].len), MSC_NFT_REG_OTHER, NULL);
+                msc_nft_u32(data, others[i].len), MSC_NFT_REG_OTHER, NULL);
         }
     }
 }
@@ -182,7 +189,7 @@ guint msc_nft_read_length(const MscNftTable *t, const char *name,
 {
     static const struct {
         const char *name;
-        uint16_t sreg, len;     /* attributes; 4 bytes without a length */
+        uint16_t sreg, len; /* attributes; 4 bytes without a length */
     } all[] = {
         { "bitwise", NFTA_BITWISE_SREG, NFTA_BITWISE_LEN },
         { "bitwise", 8 /* NFTA_BITWISE_SREG2 */, NFTA_BITWISE_LEN },
@@ -190,7 +197,8 @@ guint msc_nft_read_length(const MscNftTable *t, const char *name,
         { "hash", NFTA_HASH_SREG, NFTA_HASH_LEN },
         { "payload", NFTA_PAYLOAD_SREG, NFTA_PAYLOAD_LEN },
         { "exthdr", NFTA_EXTHDR_SREG, NFTA_EXTHDR_LEN },
-        { "meta", NFTA_META_SREG, 0 }, { "ct", NFTA_CT_SREG, 0 },
+        { "meta", NFTA_META_SREG, 0 },
+        { "ct", NFTA_CT_SREG, 0 },
         { "queue", NFTA_QUEUE_SREG_QNUM, 0 },
         { "nat", NFTA_NAT_REG_ADDR_MIN, 0 },
         { "nat", NFTA_NAT_REG_ADDR_MAX, 0 },
@@ -202,8 +210,10 @@ guint msc_nft_read_length(const MscNftTable *t, const char *name,
         { "masq", NFTA_MASQ_REG_PROTO_MAX, 0 },
         { "redir", NFTA_REDIR_REG_PROTO_MIN, 0 },
         { "redir", NFTA_REDIR_REG_PROTO_MAX, 0 },
-        { "dup", NFTA_DUP_SREG_ADDR, 0 }, { "dup", NFTA_DUP_SREG_DEV, 0 },
-        { "fwd", NFTA_FWD_SREG_ADDR, 0 }, { "fwd", NFTA_FWD_SREG_DEV, 0 },
+        { "dup", NFTA_DUP_SREG_ADDR, 0 },
+        { "dup", NFTA_DUP_SREG_DEV, 0 },
+        { "fwd", NFTA_FWD_SREG_ADDR, 0 },
+        { "fwd", NFTA_FWD_SREG_DEV, 0 },
     };
 
     if (!strcmp(name, "cmp") && type == NFTA_CMP_SREG) {
@@ -220,8 +230,8 @@ guint msc_nft_read_length(const MscNftTable *t, const char *name,
         return set_length(t, msc_nft_text(data, NFTA_OBJREF_SET_NAME),
                           NFTA_SET_KEY_LEN);
     }
-    if (!strcmp(name, "dynset") && (type == NFTA_DYNSET_SREG_KEY ||
-                                    type == NFTA_DYNSET_SREG_DATA)) {
+    if (!strcmp(name, "dynset") &&
+        (type == NFTA_DYNSET_SREG_KEY || type == NFTA_DYNSET_SREG_DATA)) {
         return set_length(t, msc_nft_text(data, NFTA_DYNSET_SET_NAME),
                           type == NFTA_DYNSET_SREG_KEY ? NFTA_SET_KEY_LEN
                                                        : NFTA_SET_DATA_LEN);
@@ -239,9 +249,10 @@ guint msc_nft_read_length(const MscNftTable *t, const char *name,
 
 static MscNftRegKind type_kind(uint32_t type)
 {
-    return type == TYPE_IFNAME ? MSC_NFT_REG_NAME
-         : type == TYPE_IFINDEX ? MSC_NFT_REG_INDEX
-         : type == TYPE_STRING ? MSC_NFT_REG_TEXT : MSC_NFT_REG_OTHER;
+    return type == TYPE_IFNAME    ? MSC_NFT_REG_NAME
+           : type == TYPE_IFINDEX ? MSC_NFT_REG_INDEX
+           : type == TYPE_STRING  ? MSC_NFT_REG_TEXT
+                                  : MSC_NFT_REG_OTHER;
 }
 
 /* In a concatenation, where each field begins at a register. */
@@ -267,8 +278,8 @@ bool msc_nft_set_fields(const MscNftSet *set, bool values,
 {
     uint32_t type = msc_nft_u32(set->attrs, values ? NFTA_SET_DATA_TYPE
                                                    : NFTA_SET_KEY_TYPE);
-    uint32_t len = msc_nft_u32(set->attrs, values ? NFTA_SET_DATA_LEN
-                                                  : NFTA_SET_KEY_LEN);
+    uint32_t len =
+        msc_nft_u32(set->attrs, values ? NFTA_SET_DATA_LEN : NFTA_SET_KEY_LEN);
     guint at = 0;
     bool matters = false;
 
@@ -280,8 +291,8 @@ bool msc_nft_set_fields(const MscNftSet *set, bool values,
         ++*n;
     }
     for (guint i = 0; i < *n; i++) {
-        uint32_t one = type >> (TYPE_BITS * (*n - 1 - i)) &
-                       ((1u << TYPE_BITS) - 1);
+        uint32_t one =
+            type >> (TYPE_BITS * (*n - 1 - i)) & ((1u << TYPE_BITS) - 1);
         guint size = *n == 1 ? MIN(len, UINT8_MAX) : type_length(one);
 
         fields[i].kind = (uint8_t)type_kind(one);

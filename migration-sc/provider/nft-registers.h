@@ -9,19 +9,19 @@
 
 #include "nft-payload.h"
 
-#define MSC_NFT_SLOTS 16        /* of 4 bytes */
+#define MSC_NFT_SLOTS 16 /* of 4 bytes */
 
 typedef enum {
     MSC_NFT_REG_OTHER,
-    MSC_NFT_REG_NAME,           /* first 4 of 16 bytes */
+    MSC_NFT_REG_NAME, /* first 4 of 16 bytes */
     MSC_NFT_REG_INDEX,
-    MSC_NFT_REG_TEXT,           /* first 4 of 16 bytes */
+    MSC_NFT_REG_TEXT, /* first 4 of 16 bytes */
     MSC_NFT_REG_CONSTANT,
 } MscNftRegKind;
 
 typedef struct {
     MscNftRegKind kind;
-    MscNftAttr *constant;       /* its value */
+    MscNftAttr *constant; /* its value */
 } MscNftReg;
 
 typedef struct {
@@ -39,8 +39,8 @@ guint msc_nft_read_length(const MscNftTable *table, const char *name,
 
 /* A field of the keys or values of a set. */
 typedef struct {
-    uint8_t kind;               /* MscNftRegKind */
-    uint8_t at, len;            /* bytes */
+    uint8_t kind;    /* MscNftRegKind */
+    uint8_t at, len; /* bytes */
 } MscNftField;
 
 /* The fields of keys, or of values: false if it cannot be told where those

@@ -14,13 +14,13 @@
 #include "nft-names.h"
 #include "nft-registers.h"
 
-#define INET_INGRESS 5          /* NF_INET_INGRESS */
+#define INET_INGRESS 5 /* NF_INET_INGRESS */
 
 typedef struct {
     const MscSelector *selector;
     const MscNftTable *table;
     GPtrArray *reasons;
-    GPtrArray *todo;            /* chains that any packet may enter */
+    GPtrArray *todo; /* chains that any packet may enter */
     GHashTable *seen;
 } Scope;
 
@@ -47,7 +47,9 @@ static guint address_length(const GPtrArray *data)
         return 0;
     }
     return (len == 4 && (at == 12 || at == 16)) ||
-           (len == 16 && (at == 8 || at == 24)) ? len : 0;
+                   (len == 16 && (at == 8 || at == 24))
+               ? len
+               : 0;
 }
 
 static bool is_guests_address(const Scope *s, const MscNftAttr *value,
@@ -73,27 +75,27 @@ static bool is_guests_address(const Scope *s, const MscNftAttr *value,
 
 typedef struct {
     MscNftRegs regs;
-    guint8 address[MSC_NFT_SLOTS];      /* length of the one there, or 0 */
+    guint8 address[MSC_NFT_SLOTS]; /* length of the one there, or 0 */
 } State;
 
 static Effect cmp_effect(const Scope *s, const State *state,
                          const GPtrArray *data)
 {
     int slot = msc_nft_slot(msc_nft_u32(data, NFTA_CMP_SREG));
-    const MscNftAttr *value = msc_nft_find(
-        msc_nft_nested(data, NFTA_CMP_DATA), NFTA_DATA_VALUE);
+    const MscNftAttr *value =
+        msc_nft_find(msc_nft_nested(data, NFTA_CMP_DATA), NFTA_DATA_VALUE);
     MscNftRegKind kind;
 
-    if (slot < 0 || !value ||
-        msc_nft_u32(data, NFTA_CMP_OP) != NFT_CMP_EQ) {
+    if (slot < 0 || !value || msc_nft_u32(data, NFTA_CMP_OP) != NFT_CMP_EQ) {
         return LOOKS;
     }
     kind = state->regs.slot[slot].kind;
     return (kind == MSC_NFT_REG_NAME && value->len == 16) ||
-           (kind == MSC_NFT_REG_INDEX && value->len == 4) ||
-           (state->address[slot] &&
-            is_guests_address(s, value, state->address[slot]))
-               ? GUARDS : LOOKS;
+                   (kind == MSC_NFT_REG_INDEX && value->len == 4) ||
+                   (state->address[slot] &&
+                    is_guests_address(s, value, state->address[slot]))
+               ? GUARDS
+               : LOOKS;
 }
 
 /* Only what is in the set matches, and all of it names an interface. */
@@ -109,9 +111,9 @@ static bool set_guards(const State *state, const MscNftSet *set, int first)
     for (guint i = 0; i < n; i++) {
         guint slot = (guint)first + fields[i].at / NFT_REG32_SIZE;
 
-        named = named || (fields[i].kind != MSC_NFT_REG_OTHER &&
-                          slot < MSC_NFT_SLOTS &&
-                          state->regs.slot[slot].kind == fields[i].kind);
+        named = named ||
+                (fields[i].kind != MSC_NFT_REG_OTHER && slot < MSC_NFT_SLOTS &&
+                 state->regs.slot[slot].kind == fields[i].kind);
     }
     for (guint i = 0; named && i < set->elements->len; i++) {
         if (msc_nft_u32(set->elements->pdata[i], NFTA_SET_ELEM_FLAGS) &
@@ -136,15 +138,14 @@ static Effect verdict_effect(Scope *s, const GPtrArray *value)
     return code == NF_DROP ? ACTS : LOOKS;
 }
 
-static Effect lookup_effect(Scope *s, const State *state,
-                            const GPtrArray *data)
+static Effect lookup_effect(Scope *s, const State *state, const GPtrArray *data)
 {
     const MscNftSet *set =
         msc_nft_table_set(s->table, msc_nft_text(data, NFTA_LOOKUP_SET));
     Effect effect = LOOKS;
 
     if (!set) {
-        return LOOKS;           /* the kernel refuses it */
+        return LOOKS; /* the kernel refuses it */
     }
     if (!(msc_nft_u32(data, NFTA_LOOKUP_FLAGS) & NFT_LOOKUP_F_INV) &&
         set_guards(state, set,
@@ -152,8 +153,8 @@ static Effect lookup_effect(Scope *s, const State *state,
         return GUARDS;
     }
     for (guint i = 0; i < set->elements->len; i++) {
-        const GPtrArray *value = msc_nft_nested(set->elements->pdata[i],
-                                                NFTA_SET_ELEM_DATA);
+        const GPtrArray *value =
+            msc_nft_nested(set->elements->pdata[i], NFTA_SET_ELEM_DATA);
 
         effect = MAX(effect, verdict_effect(s, value));
     }
@@ -169,7 +170,7 @@ static bool object_acts(const GPtrArray *data)
     case NFT_OBJECT_CONNLIMIT:
         return false;
     default:
-        return true;            /* helpers and so on; maps of any */
+        return true; /* helpers and so on; maps of any */
     }
 }
 
@@ -177,16 +178,17 @@ static Effect effect_of(Scope *s, const State *state, const char *name,
                         const GPtrArray *data)
 {
     static const char *const look[] = {
-        "bitwise", "byteorder", "range", "rt", "socket", "osf", "fib",
-        "hash", "numgen", "xfrm", "limit", "connlimit", "counter", "last",
-        "quota",
+        "bitwise", "byteorder", "range",   "rt",     "socket",
+        "osf",     "fib",       "hash",    "numgen", "xfrm",
+        "limit",   "connlimit", "counter", "last",   "quota",
     };
     /* Loads look; with a source register they change the packet. */
     static const struct {
         const char *name;
         uint16_t sreg;
     } load[] = {
-        { "meta", NFTA_META_SREG }, { "ct", NFTA_CT_SREG },
+        { "meta", NFTA_META_SREG },
+        { "ct", NFTA_CT_SREG },
         { "payload", NFTA_PAYLOAD_SREG },
     };
 
@@ -263,19 +265,22 @@ static bool rule_is_confined(Scope *s, const GPtrArray *rule)
 
 static void refuse(Scope *s, const char *chain, guint rule)
 {
-    g_autofree char *table = msc_nft_table_text(s->table->family,
-                                                s->table->name);
-    g_autofree char *where = rule ? g_strdup_printf("rule %u", rule)
-                                  : g_strdup("its policy, drop,");
+    g_autofree char *table =
+        msc_nft_table_text(s->table->family, s->table->name);
+    g_autofree char *where =
+        rule ? g_strdup_printf("rule %u", rule) : g_strdup("its policy, drop,");
 
     if (s->reasons->len >= MSC_NFT_REASONS_MAX) {
         return;
     }
-    g_ptr_array_add(s->reasons, g_strdup_printf(
-        "%s, chain %s: %s also meets packets that are not the guest's: have "
-        "it look for the guest's interface or address first, or, if it is "
-        "meant for all of this host, register the guest here with "
-        "--nft-scope host", table, chain, where));
+    g_ptr_array_add(
+        s->reasons,
+        g_strdup_printf(
+            "%s, chain %s: %s also meets packets that are not the guest's: have "
+            "it look for the guest's interface or address first, or, if it is "
+            "meant for all of this host, register the guest here with "
+            "--nft-scope host",
+            table, chain, where));
 }
 
 /* A chain of a device meets what passes that device, which is the guest's. */

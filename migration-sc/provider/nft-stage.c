@@ -86,12 +86,13 @@ static bool check(const MscSelector *s, GBytes *summary, GPtrArray *reasons,
     msc_nft_admit(payload, s, reasons);
     existing = msc_nft_dump(nft, s->nft_tables, MSC_NFT_WHOLE, &err);
     if (!existing) {
-        g_ptr_array_add(reasons, g_strdup_printf(
-            "what would be replaced could not be put back: %s",
-            err->message));
+        g_ptr_array_add(
+            reasons,
+            g_strdup_printf("what would be replaced could not be put back: %s",
+                            err->message));
     }
     if (reasons->len) {
-        return true;            /* the kernel would only repeat it */
+        return true; /* the kernel would only repeat it */
     }
     msc_nft_admit_existing(payload, existing, s, shortened, reasons);
     delete_all(batch, existing);
@@ -149,14 +150,13 @@ GBytes *msc_nft_prepare(const MscSelector *s, GBytes *bytes, GError **errp)
 static void shorten(MscNftSet *set, uint64_t ms)
 {
     GPtrArray *old = set->elements;
-    GPtrArray *left = g_ptr_array_new_with_free_func(
-        (GDestroyNotify)g_ptr_array_unref);
+    GPtrArray *left =
+        g_ptr_array_new_with_free_func((GDestroyNotify)g_ptr_array_unref);
     bool gone = false;
 
     for (guint i = 0; i < old->len; i++) {
         GPtrArray *element = old->pdata[i];
-        MscNftAttr *expires = msc_nft_find(element,
-                                           NFTA_SET_ELEM_EXPIRATION);
+        MscNftAttr *expires = msc_nft_find(element, NFTA_SET_ELEM_EXPIRATION);
         bool end = msc_nft_u32(element, NFTA_SET_ELEM_FLAGS) &
                    NFT_SET_ELEM_INTERVAL_END;
         uint64_t has = msc_nft_u64(element, NFTA_SET_ELEM_EXPIRATION);
@@ -189,8 +189,8 @@ static void shorten_all(const MscNftPayload *payload, uint64_t ms)
 static bool verify(MscNft *nft, const MscSelector *s,
                    const MscNftPayload *payload, GError **errp)
 {
-    g_autoptr(MscNftPayload) is = msc_nft_dump(nft, s->nft_tables,
-                                               MSC_NFT_KNOWN, errp);
+    g_autoptr(MscNftPayload) is =
+        msc_nft_dump(nft, s->nft_tables, MSC_NFT_KNOWN, errp);
 
     for (guint i = 0; is && i < payload->tables->len; i++) {
         const MscNftTable *wanted = payload->tables->pdata[i];
@@ -242,8 +242,7 @@ bool msc_nft_abort(const MscSelector *s, GBytes *bytes, GBytes *replaced,
     }
     for (guint i = 0; i < is->tables->len; i++) {
         const MscNftTable *t = is->tables->pdata[i];
-        const MscNftTable *was = msc_nft_payload_find(old, t->family,
-                                                      t->name);
+        const MscNftTable *was = msc_nft_payload_find(old, t->family, t->name);
 
         if (!was || was->handle != t->handle) {
             msc_nft_batch_delete(batch, t);
@@ -251,8 +250,7 @@ bool msc_nft_abort(const MscSelector *s, GBytes *bytes, GBytes *replaced,
     }
     for (guint i = 0; i < old->tables->len; i++) {
         const MscNftTable *t = old->tables->pdata[i];
-        const MscNftTable *there = msc_nft_payload_find(is, t->family,
-                                                        t->name);
+        const MscNftTable *there = msc_nft_payload_find(is, t->family, t->name);
 
         /* The very table: stage did not come so far. */
         if (!there || there->handle != t->handle) {
@@ -280,8 +278,8 @@ bool msc_nft_retire(const MscSelector *s, GBytes *bytes, GError **errp)
     }
     for (guint i = 0; i < is->tables->len; i++) {
         const MscNftTable *t = is->tables->pdata[i];
-        const MscNftTable *was = msc_nft_payload_find(moved, t->family,
-                                                      t->name);
+        const MscNftTable *was =
+            msc_nft_payload_find(moved, t->family, t->name);
 
         /* Not one that was made since, under the same name. */
         if (was && was->handle == t->handle) {

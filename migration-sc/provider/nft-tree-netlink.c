@@ -53,7 +53,7 @@ static void tidy(GPtrArray *attrs, const MscNftSchema *schema)
         flags = msc_nft_find(attrs, NFTA_QUOTA_FLAGS);
         if (flags) {
             msc_nft_set_u32(flags, msc_nft_u32(attrs, NFTA_QUOTA_FLAGS) &
-                                   (uint32_t)~NFT_QUOTA_F_DEPLETED);
+                                       (uint32_t)~NFT_QUOTA_F_DEPLETED);
         }
     } else if (!strcmp(schema->name, "exthdr") &&
                !msc_nft_find(attrs, NFTA_EXTHDR_DREG)) {
@@ -64,7 +64,7 @@ static void tidy(GPtrArray *attrs, const MscNftSchema *schema)
         }
     } else if (!strcmp(schema->name, "dynset") &&
                !msc_nft_u64(attrs, NFTA_DYNSET_TIMEOUT)) {
-        drop(attrs, NFTA_DYNSET_TIMEOUT);       /* shown even if it has none */
+        drop(attrs, NFTA_DYNSET_TIMEOUT); /* shown even if it has none */
     } else if (!strcmp(schema->name, "osf") &&
                !msc_nft_u32(attrs, NFTA_OSF_FLAGS)) {
         drop(attrs, NFTA_OSF_FLAGS);
@@ -88,8 +88,8 @@ static MscNftAttr *parse_attr(const struct nlattr *nla,
         if (!lenient) {
             g_set_error(errp, MSC_ERROR, MSC_ERROR_REFUSED,
                         "nft %s: this kernel has an attribute %u there, "
-                        "which this program cannot move", schema->name,
-                        type);
+                        "which this program cannot move",
+                        schema->name, type);
         }
         return NULL;
     }
@@ -163,8 +163,8 @@ static GPtrArray *parse_level(const uint8_t *p, size_t len,
         g_ptr_array_sort(attrs, by_type);
     }
     tidy(attrs, schema);
-    return msc_nft_has_required(attrs, schema, errp)
-               ? g_steal_pointer(&attrs) : NULL;
+    return msc_nft_has_required(attrs, schema, errp) ? g_steal_pointer(&attrs)
+                                                     : NULL;
 }
 
 GPtrArray *msc_nft_attrs_parse(const void *data, size_t len,

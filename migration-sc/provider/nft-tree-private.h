@@ -25,8 +25,7 @@ MscNftAttr *msc_nft_value_new(const MscNftSpec *spec, const uint8_t *data,
                               size_t len);
 /* What is inside attribute @spec, after the attributes @before it. */
 const MscNftSchema *msc_nft_nest_schema(const MscNftSpec *spec,
-                                        const GPtrArray *before,
-                                        GError **errp);
+                                        const GPtrArray *before, GError **errp);
 bool msc_nft_has_required(const GPtrArray *attrs, const MscNftSchema *schema,
                           GError **errp);
 /* Sets the error; false. */

@@ -3,7 +3,7 @@
  */
 #include "nft-tree.h"
 
-#include <netinet/in.h>         /* before the kernel's own */
+#include <netinet/in.h> /* before the kernel's own */
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <string.h>
@@ -11,7 +11,6 @@
 #include "error.h"
 #include "nft-tree-private.h"
 #include "selector.h"
-
 
 static void attr_free(MscNftAttr *attr)
 {
@@ -48,8 +47,7 @@ bool msc_nft_malformed(const MscNftSchema *schema, uint16_t type,
 
     g_set_error(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
                 "nft %s: attribute %u%s%s%s: %s", schema->name, type,
-                spec ? " (" : "", spec ? spec->name : "", spec ? ")" : "",
-                why);
+                spec ? " (" : "", spec ? spec->name : "", spec ? ")" : "", why);
     return false;
 }
 
@@ -115,8 +113,7 @@ bool msc_nft_value_is_good(const MscNftSpec *spec, const uint8_t *data,
         return len && len <= spec->max;
     case MSC_NFT_UDATA:
         return len && len <= spec->max &&
-               udata_is_safe(data, len,
-                             spec->flags & MSC_NFT_COMMENT ? 7 : 0);
+               udata_is_safe(data, len, spec->flags & MSC_NFT_COMMENT ? 7 : 0);
     default:
         return false;
     }
@@ -138,8 +135,7 @@ MscNftAttr *msc_nft_value_new(const MscNftSpec *spec, const uint8_t *data,
 }
 
 const MscNftSchema *msc_nft_nest_schema(const MscNftSpec *spec,
-                                        const GPtrArray *before,
-                                        GError **errp)
+                                        const GPtrArray *before, GError **errp)
 {
     const MscNftSchema *nest = spec->nest;
     const char *name;
@@ -148,13 +144,13 @@ const MscNftSchema *msc_nft_nest_schema(const MscNftSpec *spec,
         name = msc_nft_text(before, NFTA_EXPR_NAME);
         nest = name ? msc_nft_expr_schema(name) : NULL;
         if (!nest) {
-            g_set_error(errp, MSC_ERROR, MSC_ERROR_REFUSED,
-                        "nft: an expression '%s' cannot be moved%s",
-                        name ? name : "",
-                        name && (!strcmp(name, "match") ||
-                                 !strcmp(name, "target"))
-                            ? " (the rule was made by iptables-nft: write it "
-                              "with nft)" : "");
+            g_set_error(
+                errp, MSC_ERROR, MSC_ERROR_REFUSED,
+                "nft: an expression '%s' cannot be moved%s", name ? name : "",
+                name && (!strcmp(name, "match") || !strcmp(name, "target"))
+                    ? " (the rule was made by iptables-nft: write it "
+                      "with nft)"
+                    : "");
         }
     } else if (spec->kind == MSC_NFT_OBJ_DATA) {
         nest = msc_nft_object_data_schema(msc_nft_u32(before, NFTA_OBJ_TYPE));
@@ -240,8 +236,8 @@ static GPtrArray *read_level(MscReader *r, const MscNftSchema *schema,
             return NULL;
         }
     }
-    return msc_nft_has_required(attrs, schema, errp)
-               ? g_steal_pointer(&attrs) : NULL;
+    return msc_nft_has_required(attrs, schema, errp) ? g_steal_pointer(&attrs)
+                                                     : NULL;
 }
 
 GPtrArray *msc_nft_attrs_read(MscReader *r, const MscNftSchema *schema,
@@ -350,8 +346,7 @@ static bool attr_holds(const MscNftAttr *is, const MscNftAttr *wanted)
                    : msc_nft_attrs_hold(is->nest, wanted->nest);
     }
     return (wanted->spec->flags & MSC_NFT_STATE) ||
-           (is->len == wanted->len &&
-            !memcmp(is->data, wanted->data, is->len));
+           (is->len == wanted->len && !memcmp(is->data, wanted->data, is->len));
 }
 
 static bool list_holds(const GPtrArray *is, const GPtrArray *wanted)

@@ -17,7 +17,7 @@
 
 typedef struct MscNftAttr {
     const MscNftSpec *spec;
-    GPtrArray *nest;            /* of MscNftAttr*; NULL if a value */
+    GPtrArray *nest; /* of MscNftAttr*; NULL if a value */
     uint8_t *data;
     uint16_t len;
 } MscNftAttr;
@@ -39,8 +39,7 @@ GPtrArray *msc_nft_attrs_parse(const void *data, size_t len,
                                GError **errp);
 /* Appends struct nlattr.  The second one for a single value. */
 void msc_nft_attrs_put(const GPtrArray *attrs, GByteArray *out);
-void msc_nft_put(GByteArray *out, uint16_t type, const void *data,
-                 size_t len);
+void msc_nft_put(GByteArray *out, uint16_t type, const void *data, size_t len);
 void msc_nft_put_text(GByteArray *out, uint16_t type, const char *text);
 /* Where the nest begins, for the end. */
 guint msc_nft_nest_begin(GByteArray *out, uint16_t type);

@@ -35,9 +35,10 @@ static char *nft_describe(void)
     g_autoptr(GError) err = NULL;
 
     return readable(&err)
-        ? g_strdup("nf_tables can be read: guests' nft tables can move")
-        : g_strdup_printf("guests' nft tables cannot move: %s (load "
-                          "nf_tables; needs CAP_NET_ADMIN)", err->message);
+               ? g_strdup("nf_tables can be read: guests' nft tables can move")
+               : g_strdup_printf("guests' nft tables cannot move: %s (load "
+                                 "nf_tables; needs CAP_NET_ADMIN)",
+                                 err->message);
 }
 
 /* Rules have no state that must stop: what packets still count on the source
@@ -69,10 +70,13 @@ static void nft_check_absent(const MscSelector *selector, GPtrArray *reasons)
         g_autofree char *text =
             msc_nft_table_name_format(selector->nft_tables->pdata[0]);
 
-        g_ptr_array_add(reasons, g_strdup_printf(
-            "the guest's nft tables ('%s' ...) do not come with it: register "
-            "the same tables on the source, or none here (a source older "
-            "than this program's nft support sends none)", text));
+        g_ptr_array_add(
+            reasons,
+            g_strdup_printf(
+                "the guest's nft tables ('%s' ...) do not come with it: register "
+                "the same tables on the source, or none here (a source older "
+                "than this program's nft support sends none)",
+                text));
     }
 }
 

@@ -26,18 +26,18 @@
 #include "selector.h"
 
 typedef struct {
-    uint64_t entries;           /* flows in the payload */
-    uint64_t rules;             /* rules, elements, objects in it */
-    uint64_t left_behind;       /* stay on the source, by policy */
+    uint64_t entries;     /* flows in the payload */
+    uint64_t rules;       /* rules, elements, objects in it */
+    uint64_t left_behind; /* stay on the source, by policy */
 } MscProviderStats;
 
 /* Writes one line of text about the payload ("inspect"). */
 typedef void MscPrintLine(const char *line, void *opaque);
 
 typedef struct {
-    const char *name;           /* in the context and in messages */
-    uint16_t version;           /* of the payload, written */
-    uint16_t oldest;            /* of the payload, still read */
+    const char *name; /* in the context and in messages */
+    uint16_t version; /* of the payload, written */
+    uint16_t oldest;  /* of the payload, still read */
 
     /* Can this host do it?  Appends to @problems (of char *) one line for
      * each thing that is missing, with its fix.  False: the probe failed. */
@@ -79,8 +79,7 @@ typedef struct {
 
     /* Source, the other host owns the guest: remove exactly the entries of
      * @payload from this host. */
-    bool (*retire)(const MscSelector *selector, GBytes *payload,
-                   GError **errp);
+    bool (*retire)(const MscSelector *selector, GBytes *payload, GError **errp);
 
     /* Destination: decode everything; every entry must lie inside @selector. */
     bool (*validate)(const MscSelector *selector, GBytes *payload,

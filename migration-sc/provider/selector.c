@@ -32,8 +32,7 @@ MscSelector *msc_selector_new(void)
 
     s->addresses = g_array_new(FALSE, FALSE, sizeof(MscAddress));
     s->nat_addresses = g_array_new(FALSE, FALSE, sizeof(MscAddress));
-    s->nft_tables =
-        g_ptr_array_new_with_free_func((GDestroyNotify)table_free);
+    s->nft_tables = g_ptr_array_new_with_free_func((GDestroyNotify)table_free);
     s->interfaces =
         g_ptr_array_new_with_free_func((GDestroyNotify)interface_free);
     return s;
@@ -98,7 +97,8 @@ bool msc_mark_parse(const char *text, uint32_t *mark, uint32_t *mask,
         (*mark & ~*mask)) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
                     "'%.64s' is not a mark: VALUE or VALUE/MASK, where VALUE "
-                    "lies inside MASK", text);
+                    "lies inside MASK",
+                    text);
         return false;
     }
     return true;
@@ -108,9 +108,9 @@ static const struct {
     uint8_t family;
     const char *name;
 } families[] = {
-    { NFPROTO_INET, "inet" }, { NFPROTO_IPV4, "ip" }, { NFPROTO_IPV6, "ip6" },
-    { NFPROTO_ARP, "arp" }, { NFPROTO_BRIDGE, "bridge" },
-    { NFPROTO_NETDEV, "netdev" },
+    { NFPROTO_INET, "inet" },     { NFPROTO_IPV4, "ip" },
+    { NFPROTO_IPV6, "ip6" },      { NFPROTO_ARP, "arp" },
+    { NFPROTO_BRIDGE, "bridge" }, { NFPROTO_NETDEV, "netdev" },
 };
 
 const char *msc_nft_family_name(uint8_t family)
@@ -137,8 +137,8 @@ bool msc_nft_name_is_safe(const char *name, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
         if (!g_ascii_isalpha(name[i]) && name[i] != '_' && name[i] != '.' &&
-            (!i || (!g_ascii_isdigit(name[i]) && name[i] != '-' &&
-                    name[i] != '/'))) {
+            (!i ||
+             (!g_ascii_isdigit(name[i]) && name[i] != '-' && name[i] != '/'))) {
             return false;
         }
     }
@@ -166,15 +166,16 @@ bool msc_selector_add_table(MscSelector *s, const char *text, GError **errp)
         !msc_nft_name_is_safe(parts[1], strlen(parts[1]))) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
                     "'%.300s' is not a table: FAMILY NAME, such as "
-                    "'inet guest7'", text);
+                    "'inet guest7'",
+                    text);
         return false;
     }
     for (guint i = 0; i < s->nft_tables->len; i++) {
         const MscNftTableName *other = s->nft_tables->pdata[i];
 
         if (other->family == family && !strcmp(other->name, parts[1])) {
-            g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
-                        "table '%s' twice", text);
+            g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG, "table '%s' twice",
+                        text);
             return false;
         }
     }
@@ -198,8 +199,7 @@ static gint by_role(gconstpointer a, gconstpointer b)
     return strcmp((*x)->role, (*y)->role);
 }
 
-bool msc_selector_add_interface(MscSelector *s, const char *text,
-                                GError **errp)
+bool msc_selector_add_interface(MscSelector *s, const char *text, GError **errp)
 {
     g_auto(GStrv) parts = g_strsplit(text, "=", 2);
     MscInterface *interface;
@@ -209,7 +209,8 @@ bool msc_selector_add_interface(MscSelector *s, const char *text,
         !msc_device_is_safe(parts[1], strlen(parts[1]))) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
                     "'%.64s' is not an interface: ROLE=DEVICE, such as "
-                    "'lan=tap7'", text);
+                    "'lan=tap7'",
+                    text);
         return false;
     }
     for (guint i = 0; i < s->interfaces->len; i++) {
@@ -239,8 +240,8 @@ static bool choice_parse(const char *text, const char *const names[2],
             return true;
         }
     }
-    g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
-                "'%.64s': must be %s or %s", text, names[0], names[1]);
+    g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG, "'%.64s': must be %s or %s",
+                text, names[0], names[1]);
     return false;
 }
 

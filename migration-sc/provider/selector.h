@@ -23,37 +23,37 @@
 #include <stdint.h>
 
 typedef struct {
-    uint8_t family;             /* AF_INET or AF_INET6 */
+    uint8_t family; /* AF_INET or AF_INET6 */
     union {
         struct in_addr v4;
         struct in6_addr v6;
-        uint8_t bytes[16];      /* network byte order; first 4 for v4 */
+        uint8_t bytes[16]; /* network byte order; first 4 for v4 */
     };
 } MscAddress;
 
 typedef enum {
-    MSC_NAT_REFUSE,             /* flows that cannot survive refuse the migration */
-    MSC_NAT_LEAVE_BEHIND,       /* exactly those flows stay on the source */
+    MSC_NAT_REFUSE,       /* flows that cannot survive refuse the migration */
+    MSC_NAT_LEAVE_BEHIND, /* exactly those flows stay on the source */
 } MscNatPolicy;
 
 typedef enum {
-    MSC_NFT_EXISTING_REFUSE,    /* a table that is here already, and differs */
+    MSC_NFT_EXISTING_REFUSE, /* a table that is here already, and differs */
     MSC_NFT_EXISTING_REPLACE,
 } MscNftExisting;
 
 typedef enum {
-    MSC_NFT_SCOPE_GUEST,        /* moved rules may touch its packets alone */
-    MSC_NFT_SCOPE_HOST,         /* any packet */
+    MSC_NFT_SCOPE_GUEST, /* moved rules may touch its packets alone */
+    MSC_NFT_SCOPE_HOST,  /* any packet */
 } MscNftScope;
 
 typedef struct {
-    uint8_t family;             /* NFPROTO_* */
+    uint8_t family; /* NFPROTO_* */
     char *name;
 } MscNftTableName;
 
 typedef struct {
-    char *role;                 /* the same on every host */
-    char *device;               /* on this one */
+    char *role;   /* the same on every host */
+    char *device; /* on this one */
 } MscInterface;
 
 typedef struct {
@@ -61,11 +61,11 @@ typedef struct {
     uint16_t zone;
     bool has_mark;
     uint32_t mark, mark_mask;
-    GArray *addresses;          /* of MscAddress */
-    GArray *nat_addresses;      /* of MscAddress */
+    GArray *addresses;     /* of MscAddress */
+    GArray *nat_addresses; /* of MscAddress */
     MscNatPolicy nat_policy;
-    GPtrArray *nft_tables;      /* of MscNftTableName* */
-    GPtrArray *interfaces;      /* of MscInterface*, ascending by role */
+    GPtrArray *nft_tables; /* of MscNftTableName* */
+    GPtrArray *interfaces; /* of MscInterface*, ascending by role */
     MscNftExisting nft_existing;
     MscNftScope nft_scope;
 } MscSelector;
@@ -93,8 +93,7 @@ bool msc_selector_add_interface(MscSelector *selector, const char *text,
 /* "refuse" or "replace", "guest" or "host". */
 bool msc_nft_existing_parse(const char *text, MscNftExisting *existing,
                             GError **errp);
-bool msc_nft_scope_parse(const char *text, MscNftScope *scope,
-                         GError **errp);
+bool msc_nft_scope_parse(const char *text, MscNftScope *scope, GError **errp);
 /* False if no criterion is set. */
 bool msc_selector_check(const MscSelector *selector, GError **errp);
 

@@ -19,13 +19,13 @@
 
 typedef struct {
     MscTransfer *t;
-    const char *expected;       /* QEMU's wish, or "" */
-    char *address;              /* of the other end, or NULL (Unix socket) */
-    bool taken;                 /* the transfer is this handshake's; locked */
+    const char *expected; /* QEMU's wish, or "" */
+    char *address;        /* of the other end, or NULL (Unix socket) */
+    bool taken;           /* the transfer is this handshake's; locked */
 } Channel;
 
-static char *accept_peer(const uint8_t key[MSC_IDENTITY_KEY_LEN],
-                         void *opaque, GError **errp)
+static char *accept_peer(const uint8_t key[MSC_IDENTITY_KEY_LEN], void *opaque,
+                         GError **errp)
 {
     const Channel *c = opaque;
 
@@ -144,8 +144,9 @@ static MscHandshake *try_full_handshake(Channel *c, int fd,
         return NULL;
     }
     record_session(t, hs);
-    if (source ? !msc_source_admitted(t, msc_handshake_answer(hs), errp)
-               : !msc_transfer_set_stage(t, msc_admitted_stage(t), false, errp)) {
+    if (source
+            ? !msc_source_admitted(t, msc_handshake_answer(hs), errp)
+            : !msc_transfer_set_stage(t, msc_admitted_stage(t), false, errp)) {
         return NULL;
     }
     if (!msc_handshake_send(fd, last, deadline, errp)) {
@@ -178,15 +179,13 @@ static void record_failure(const Channel *c, const char *why)
             g_free(entry->peer);
             entry->peer = g_strdup(c->expected);
         }
-        msc_transfer_end(t, source ? MSC_STAGE_THAWED : MSC_STAGE_ABORTED,
-                         why);
+        msc_transfer_end(t, source ? MSC_STAGE_THAWED : MSC_STAGE_ABORTED, why);
     }
 }
 
 /* The first channel. */
-static MscHandshake *full_handshake(Channel *c, int fd,
-                                    const GByteArray *first, gint64 deadline,
-                                    GError **errp)
+static MscHandshake *full_handshake(Channel *c, int fd, const GByteArray *first,
+                                    gint64 deadline, GError **errp)
 {
     g_autoptr(GError) err = NULL;
     MscHandshake *hs = try_full_handshake(c, fd, first, deadline, &err);
@@ -229,8 +228,7 @@ static bool epoch_accept(MscTransfer *t, uint32_t kind, uint32_t number,
 
     if (epoch <= GPOINTER_TO_UINT(g_hash_table_lookup(t->epochs, key))) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_AUTH,
-                    "channel %u of kind %u came twice: a replay", number,
-                    kind);
+                    "channel %u of kind %u came twice: a replay", number, kind);
         g_free(key);
         return false;
     }
@@ -240,8 +238,8 @@ static bool epoch_accept(MscTransfer *t, uint32_t kind, uint32_t number,
 
 static MscHandshake *further_handshake(Channel *c, int fd,
                                        const MscChannelMessage *request,
-                                       const GByteArray *first,
-                                       gint64 deadline, GError **errp)
+                                       const GByteArray *first, gint64 deadline,
+                                       GError **errp)
 {
     MscTransfer *t = c->t;
     MscRole role = t->entry->role;
@@ -322,7 +320,8 @@ bool msc_transfer_handshake(MscTransfer *t, int fd,
 
     if (t->entry->role == MSC_ROLE_DESTINATION) {
         message = g_byte_array_new();
-        if (!msc_handshake_recv(fd, message, MSC_HANDSHAKE_MAX, deadline, errp)) {
+        if (!msc_handshake_recv(fd, message, MSC_HANDSHAKE_MAX, deadline,
+                                errp)) {
             return false;
         }
         if (!msc_handshake_is_further(message->data, message->len, &further)) {

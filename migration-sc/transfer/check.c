@@ -8,7 +8,7 @@
 #include "error.h"
 #include "talk.h"
 
-#define CHECK_MAGIC 0x4d534343u         /* "MSCC" */
+#define CHECK_MAGIC 0x4d534343u /* "MSCC" */
 #define CHECK_VERSION 1
 #define WILLING 1
 
@@ -90,8 +90,7 @@ bool msc_check_ask(MscHub *hub, const char *vm, const char *to, GError **errp)
 }
 
 GBytes *msc_check_answer(MscHub *hub, GBytes *request, const char *address,
-                         const uint8_t key[MSC_IDENTITY_KEY_LEN],
-                         GError **errp)
+                         const uint8_t key[MSC_IDENTITY_KEY_LEN], GError **errp)
 {
     static const uint8_t willing = WILLING;
     g_autoptr(MscTransfer) draft = NULL;
@@ -100,10 +99,11 @@ GBytes *msc_check_answer(MscHub *hub, GBytes *request, const char *address,
     char vm[MSC_UUID_STR_LEN + 1];
 
     admission = question_decode(request, vm, errp);
-    draft = admission
-        ? msc_transfer_draft(hub, MSC_ROLE_DESTINATION, vm, errp) : NULL;
+    draft = admission ? msc_transfer_draft(hub, MSC_ROLE_DESTINATION, vm, errp)
+                      : NULL;
     /* What a migration of this guest would ask of its source. */
     peer = draft ? msc_peer_accept(draft, "", address, key, errp) : NULL;
     return peer && msc_destination_check(draft, admission, peer, errp)
-        ? g_bytes_new(&willing, sizeof(willing)) : NULL;
+               ? g_bytes_new(&willing, sizeof(willing))
+               : NULL;
 }

@@ -33,8 +33,8 @@ static bool parse_crypto(GKeyFile *file, MscConfig *config, GError **errp)
         return false;
     }
     if (g_key_file_has_key(file, "transport", "suites", NULL)) {
-        suites = g_key_file_get_string_list(file, "transport", "suites", NULL,
-                                            NULL);
+        suites =
+            g_key_file_get_string_list(file, "transport", "suites", NULL, NULL);
         if (!suites) {
             suites = g_new0(char *, 1);
         }
@@ -55,7 +55,8 @@ static bool parse_crypto(GKeyFile *file, MscConfig *config, GError **errp)
     if (config->post_quantum_only && !msc_kem_have_post_quantum()) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
                     "%s: post-quantum=required, but this libsodium is older "
-                    "than 1.0.22 and has no X-Wing", WHAT);
+                    "than 1.0.22 and has no X-Wing",
+                    WHAT);
         return false;
     }
     return true;
@@ -65,8 +66,7 @@ static bool parse_context(GKeyFile *file, MscConfig *config, GError **errp)
 {
     g_autofree char *context = NULL;
 
-    if (!msc_keyfile_string(file, WHAT, "handoff", "context", &context,
-                            errp)) {
+    if (!msc_keyfile_string(file, WHAT, "handoff", "context", &context, errp)) {
         return false;
     }
     config->context_optional = context && !strcmp(context, "optional");
@@ -81,17 +81,15 @@ static bool parse_context(GKeyFile *file, MscConfig *config, GError **errp)
 
 MscConfig *msc_config_parse(const char *data, size_t len, GError **errp)
 {
-    static const char *const transport[] = {
-        "suites", "minimum", "post-quantum", "handshake-timeout-ms", NULL
-    };
-    static const char *const handoff[] = {
-        "helper-timeout-ms", "context", "helper-port", NULL
-    };
-    static const MscKeyFileGroup groups[] = {
-        { "transport", transport }, { "handoff", handoff }, { 0 }
-    };
-    g_autoptr(GKeyFile) file = msc_keyfile_parse(WHAT, data, len, groups,
-                                                 errp);
+    static const char *const transport[] = { "suites", "minimum",
+                                             "post-quantum",
+                                             "handshake-timeout-ms", NULL };
+    static const char *const handoff[] = { "helper-timeout-ms", "context",
+                                           "helper-port", NULL };
+    static const MscKeyFileGroup groups[] = { { "transport", transport },
+                                              { "handoff", handoff },
+                                              { 0 } };
+    g_autoptr(GKeyFile) file = msc_keyfile_parse(WHAT, data, len, groups, errp);
     g_autoptr(MscConfig) config = g_new0(MscConfig, 1);
 
     if (!file) {

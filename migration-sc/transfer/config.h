@@ -13,11 +13,11 @@
 typedef struct {
     /* [transport] suites= and minimum= encrypted: best first, never NULL. */
     char **suites;
-    bool post_quantum_only;         /* [transport] post-quantum= preferred */
-    unsigned handshake_timeout_ms;  /* [transport] handshake-timeout-ms= 5000 */
-    bool context_optional;          /* [handoff] context= required */
-    unsigned helper_timeout_ms;     /* [handoff] helper-timeout-ms= 10000 */
-    unsigned helper_port;        /* [handoff] helper-port= 0: off */
+    bool post_quantum_only;        /* [transport] post-quantum= preferred */
+    unsigned handshake_timeout_ms; /* [transport] handshake-timeout-ms= 5000 */
+    bool context_optional;         /* [handoff] context= required */
+    unsigned helper_timeout_ms;    /* [handoff] helper-timeout-ms= 10000 */
+    unsigned helper_port;          /* [handoff] helper-port= 0: off */
 } MscConfig;
 
 MscConfig *msc_config_load(const char *config_dir, GError **errp);

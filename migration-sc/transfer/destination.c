@@ -28,14 +28,17 @@ static bool admit_section(MscTransfer *t, const MscSection *s,
     g_autoptr(GBytes) answer = NULL;
 
     if (!p) {
-        g_ptr_array_add(reasons, g_strdup_printf(
-            "this host does not know state of kind '%s'", s->name));
+        g_ptr_array_add(
+            reasons,
+            g_strdup_printf("this host does not know state of kind '%s'",
+                            s->name));
         return true;
     }
     if (!versions_meet(s, p)) {
-        g_ptr_array_add(reasons, g_strdup_printf(
-            "'%s' state of version %u, this host reads %u to %u", s->name,
-            s->version, p->oldest, p->version));
+        g_ptr_array_add(
+            reasons, g_strdup_printf(
+                         "'%s' state of version %u, this host reads %u to %u",
+                         s->name, s->version, p->oldest, p->version));
         return true;
     }
     if (!p->check(t->vm->selector, s->data, leave_behind, reasons, &answer,
@@ -62,8 +65,8 @@ static void check_absent(MscTransfer *t, const GPtrArray *sections,
 }
 
 /* Both ends must mean the same, or a guest would lose its context unnoticed. */
-static bool agree_on_context(MscTransfer *t,
-                             const MscAdmissionRequest *request, GError **errp)
+static bool agree_on_context(MscTransfer *t, const MscAdmissionRequest *request,
+                             GError **errp)
 {
     bool context = request->flags & MSC_ADMISSION_CONTEXT;
 
@@ -198,15 +201,14 @@ bool msc_destination_stage(MscTransfer *t, const GByteArray *in,
     }
     if (t->plain->len > MSC_CONTEXT_MAX) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
-                    "security context of more than %u bytes",
-                    MSC_CONTEXT_MAX);
+                    "security context of more than %u bytes", MSC_CONTEXT_MAX);
         return false;
     }
     return true;
 }
 
-static const MscProvider *section_provider(MscTransfer *t,
-                                           const MscSection *s, GError **errp)
+static const MscProvider *section_provider(MscTransfer *t, const MscSection *s,
+                                           GError **errp)
 {
     const MscProvider *p =
         msc_provider_find(msc_hub_providers(t->hub), s->name);
@@ -214,7 +216,8 @@ static const MscProvider *section_provider(MscTransfer *t,
     if (!p || !versions_meet(s, p)) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
                     "security context holds '%s' of version %u, which this "
-                    "host does not read", s->name, s->version);
+                    "host does not read",
+                    s->name, s->version);
         return NULL;
     }
     return p;
@@ -324,8 +327,7 @@ bool msc_destination_validate(MscTransfer *t, const GByteArray *in,
     if (decode_context(t, &err) && (replaced = prepare_all(t, &err)) &&
         record_undo(t, replaced, &err) && install_all(t, &err) &&
         msc_transfer_set_stage(t, MSC_STAGE_READY, true, &err)) {
-        t->entry->stats.elapsed_us =
-            (uint64_t)(g_get_monotonic_time() - start);
+        t->entry->stats.elapsed_us = (uint64_t)(g_get_monotonic_time() - start);
         proof = msc_proof_encode(MSC_PROOF_READY, t->entry->id,
                                  t->entry->token[MSC_PROOF_READY - 1]);
         msc_stats_encode(&t->entry->stats, proof, out);
@@ -333,7 +335,7 @@ bool msc_destination_validate(MscTransfer *t, const GByteArray *in,
     }
     if (!msc_destination_undo(t, err->message, NULL)) {
         g_prefix_error(&err, "what was staged could not be undone either, see "
-                       "the helper's log: ");
+                             "the helper's log: ");
     }
     g_propagate_error(errp, g_steal_pointer(&err));
     return false;
@@ -403,16 +405,16 @@ bool msc_destination_commit(MscTransfer *t, const GByteArray *in,
 
 static GPtrArray *load_replaced(MscTransfer *t, GError **errp)
 {
-    g_autoptr(GBytes) bytes = msc_journal_read_blob(
-        msc_hub_journal(t->hub), t->entry, BLOB_REPLACED, errp);
+    g_autoptr(GBytes) bytes =
+        msc_journal_read_blob(msc_hub_journal(t->hub), t->entry, BLOB_REPLACED,
+                              errp);
     g_autoptr(GPtrArray) sections = NULL;
     MscReader r;
 
     if (!bytes) {
         return NULL;
     }
-    msc_reader_init(&r, g_bytes_get_data(bytes, NULL),
-                    g_bytes_get_size(bytes));
+    msc_reader_init(&r, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes));
     sections = msc_sections_decode(&r, "journal, replaced entries", errp);
     if (!sections || !msc_reader_end(&r, errp, "journal")) {
         return NULL;
@@ -434,8 +436,7 @@ static bool uninstall_all(MscTransfer *t, GError **errp)
         const MscProvider *p = section_provider(t, s, ok ? errp : NULL);
 
         if (!p || !old ||
-            !p->abort(t->vm->selector, s->data, old->data,
-                      ok ? errp : NULL)) {
+            !p->abort(t->vm->selector, s->data, old->data, ok ? errp : NULL)) {
             ok = false;
         }
     }
@@ -511,8 +512,7 @@ bool msc_destination_settle(MscTransfer *t)
         const MscProvider *p = section_provider(t, s, NULL);
 
         if (p && p->settle) {
-            lenient += p->settle(t->vm->selector, s->data,
-                                 &t->settling[i]);
+            lenient += p->settle(t->vm->selector, s->data, &t->settling[i]);
         }
     }
     if (!lenient) {

@@ -24,11 +24,16 @@ struct MscJournal {
 };
 
 static const char *const stage_names[] = {
-    [MSC_STAGE_OPEN] = "open",           [MSC_STAGE_ADMITTED] = "admitted",
-    [MSC_STAGE_FROZEN] = "frozen",       [MSC_STAGE_RELEASED] = "released",
-    [MSC_STAGE_FINISHED] = "finished",   [MSC_STAGE_THAWED] = "thawed",
-    [MSC_STAGE_STAGED] = "staged",       [MSC_STAGE_READY] = "ready",
-    [MSC_STAGE_COMMITTED] = "committed", [MSC_STAGE_ABORTED] = "aborted",
+    [MSC_STAGE_OPEN] = "open",
+    [MSC_STAGE_ADMITTED] = "admitted",
+    [MSC_STAGE_FROZEN] = "frozen",
+    [MSC_STAGE_RELEASED] = "released",
+    [MSC_STAGE_FINISHED] = "finished",
+    [MSC_STAGE_THAWED] = "thawed",
+    [MSC_STAGE_STAGED] = "staged",
+    [MSC_STAGE_READY] = "ready",
+    [MSC_STAGE_COMMITTED] = "committed",
+    [MSC_STAGE_ABORTED] = "aborted",
     [MSC_STAGE_TRANSPORT] = "transport-only",
     [MSC_STAGE_CLOSED] = "closed",
 };
@@ -108,7 +113,7 @@ char *msc_entry_id_text(const MscEntry *entry)
 }
 
 static void set_base64(GKeyFile *file, const char *prefix, const char *key,
-                    const uint8_t *data, size_t len)
+                       const uint8_t *data, size_t len)
 {
     g_autofree char *name = g_strconcat(prefix, key, NULL);
     g_autofree char *text = g_base64_encode(data, len);
@@ -131,7 +136,7 @@ static bool get_text(GKeyFile *file, const char *key, char **text,
 }
 
 static bool get_base64(GKeyFile *file, const char *prefix, const char *key,
-                    uint8_t *data, size_t len, GError **errp)
+                       uint8_t *data, size_t len, GError **errp)
 {
     g_autofree char *name = g_strconcat(prefix, key, NULL);
     g_autofree char *text = NULL;
@@ -167,18 +172,16 @@ char *msc_entry_format(const MscEntry *entry)
     g_key_file_set_string(file, GROUP, "kem", entry->kem);
     g_key_file_set_string(file, GROUP, "error", entry->error);
     g_key_file_set_int64(file, GROUP, "started-us", entry->started_us);
-    g_key_file_set_uint64(file, GROUP, "boot-offset-us",
-                          entry->boot_offset_us);
+    g_key_file_set_uint64(file, GROUP, "boot-offset-us", entry->boot_offset_us);
     g_key_file_set_uint64(file, GROUP, "flows", entry->stats.flows);
-    g_key_file_set_uint64(file, GROUP, "left-behind",
-                          entry->stats.left_behind);
+    g_key_file_set_uint64(file, GROUP, "left-behind", entry->stats.left_behind);
     g_key_file_set_uint64(file, GROUP, "bytes", entry->stats.bytes);
     g_key_file_set_uint64(file, GROUP, "elapsed-us", entry->stats.elapsed_us);
     for (size_t i = 0; i < G_N_ELEMENTS(token_keys); i++) {
         set_base64(file, "token-", token_keys[i], entry->token[i],
-                sizeof(entry->token[i]));
+                   sizeof(entry->token[i]));
         set_base64(file, "commitment-", token_keys[i], entry->commitment[i],
-                sizeof(entry->commitment[i]));
+                   sizeof(entry->commitment[i]));
     }
     return g_key_file_to_data(file, NULL, NULL);
 }
@@ -201,8 +204,7 @@ static bool get_stage(GKeyFile *file, MscStage *stage, GError **errp)
     return false;
 }
 
-static bool get_u64(GKeyFile *file, const char *key, uint64_t *v,
-                    GError **errp)
+static bool get_u64(GKeyFile *file, const char *key, uint64_t *v, GError **errp)
 {
     g_autoptr(GError) err = NULL;
 
@@ -216,17 +218,33 @@ static bool get_u64(GKeyFile *file, const char *key, uint64_t *v,
 
 MscEntry *msc_entry_parse(const char *data, size_t len, GError **errp)
 {
-    static const char *const keys[] = {
-        "id", "role", "stage", "vm", "name", "peer", "suite", "kem", "error",
-        "started-us", "boot-offset-us", "flows", "left-behind", "bytes",
-        "elapsed-us", "token-ready", "token-release", "token-done",
-        "token-abandon", "commitment-ready", "commitment-release",
-        "commitment-done", "commitment-abandon", NULL
-    };
+    static const char *const keys[] = { "id",
+                                        "role",
+                                        "stage",
+                                        "vm",
+                                        "name",
+                                        "peer",
+                                        "suite",
+                                        "kem",
+                                        "error",
+                                        "started-us",
+                                        "boot-offset-us",
+                                        "flows",
+                                        "left-behind",
+                                        "bytes",
+                                        "elapsed-us",
+                                        "token-ready",
+                                        "token-release",
+                                        "token-done",
+                                        "token-abandon",
+                                        "commitment-ready",
+                                        "commitment-release",
+                                        "commitment-done",
+                                        "commitment-abandon",
+                                        NULL };
     static const MscKeyFileGroup groups[] = { { GROUP, keys }, { 0 } };
     g_autoptr(MscEntry) entry = msc_entry_new(MSC_ROLE_SOURCE, "", "");
-    g_autoptr(GKeyFile) file = msc_keyfile_parse(WHAT, data, len, groups,
-                                                 errp);
+    g_autoptr(GKeyFile) file = msc_keyfile_parse(WHAT, data, len, groups, errp);
     g_autofree char *role = NULL;
     uint64_t started;
 
@@ -252,15 +270,16 @@ MscEntry *msc_entry_parse(const char *data, size_t len, GError **errp)
     if (!strcmp(role, "destination")) {
         entry->role = MSC_ROLE_DESTINATION;
     } else if (strcmp(role, "source")) {
-        g_set_error(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
-                    "unknown role '%s'", role);
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_MALFORMED, "unknown role '%s'",
+                    role);
         return NULL;
     }
     for (size_t i = 0; i < G_N_ELEMENTS(token_keys); i++) {
         if (!get_base64(file, "token-", token_keys[i], entry->token[i],
-                     sizeof(entry->token[i]), errp) ||
-            !get_base64(file, "commitment-", token_keys[i], entry->commitment[i],
-                     sizeof(entry->commitment[i]), errp)) {
+                        sizeof(entry->token[i]), errp) ||
+            !get_base64(file, "commitment-", token_keys[i],
+                        entry->commitment[i], sizeof(entry->commitment[i]),
+                        errp)) {
             return NULL;
         }
     }
@@ -302,8 +321,8 @@ static char *entry_path(MscJournal *journal, const MscEntry *entry,
 static bool journal_file_error(GError **errp, const char *verb,
                                const char *path)
 {
-    g_set_error(errp, MSC_ERROR, MSC_ERROR_IO, "cannot %s '%s': %s", verb,
-                path, g_strerror(errno));
+    g_set_error(errp, MSC_ERROR, MSC_ERROR_IO, "cannot %s '%s': %s", verb, path,
+                g_strerror(errno));
     return false;
 }
 
@@ -339,9 +358,8 @@ static bool write_all(int fd, const uint8_t *p, size_t len)
 }
 
 /* Whole or not at all, through a rename. */
-static bool write_file(MscJournal *journal, const char *path,
-                       const void *data, size_t len, bool durable,
-                       GError **errp)
+static bool write_file(MscJournal *journal, const char *path, const void *data,
+                       size_t len, bool durable, GError **errp)
 {
     g_autofree char *tmp = g_strconcat(path, ".new", NULL);
     int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -361,8 +379,8 @@ static bool write_file(MscJournal *journal, const char *path,
     return ok && (!durable || sync_dir(journal->dir, errp));
 }
 
-bool msc_journal_write(MscJournal *journal, const MscEntry *entry,
-                       bool durable, GError **errp)
+bool msc_journal_write(MscJournal *journal, const MscEntry *entry, bool durable,
+                       GError **errp)
 {
     g_autofree char *path = entry_path(journal, entry, ENTRY_SUFFIX);
     g_autofree char *text = msc_entry_format(entry);
@@ -440,10 +458,12 @@ GPtrArray *msc_journal_load(MscJournal *journal, GError **errp)
             continue;
         }
         entry = g_file_get_contents(path, &data, &len, &err)
-                    ? msc_entry_parse(data, len, &err) : NULL;
+                    ? msc_entry_parse(data, len, &err)
+                    : NULL;
         if (!entry) {
             g_warning("journal entry '%s' cannot be read and is left alone: "
-                      "%s", path, err->message);
+                      "%s",
+                      path, err->message);
             continue;
         }
         g_ptr_array_add(entries, entry);

@@ -18,21 +18,21 @@
 #include "proof.h"
 
 typedef enum {
-    MSC_STAGE_OPEN,         /* no handshake yet; never on disk */
-    MSC_STAGE_ADMITTED,     /* both helpers are willing */
+    MSC_STAGE_OPEN,     /* no handshake yet; never on disk */
+    MSC_STAGE_ADMITTED, /* both helpers are willing */
     /* source */
-    MSC_STAGE_FROZEN,       /* the final snapshot is taken */
-    MSC_STAGE_RELEASED,     /* the point of no return */
-    MSC_STAGE_FINISHED,     /* the other host has the guest */
-    MSC_STAGE_THAWED,       /* the guest stays; RELEASE will never be given */
+    MSC_STAGE_FROZEN,   /* the final snapshot is taken */
+    MSC_STAGE_RELEASED, /* the point of no return */
+    MSC_STAGE_FINISHED, /* the other host has the guest */
+    MSC_STAGE_THAWED,   /* the guest stays; RELEASE will never be given */
     /* destination */
-    MSC_STAGE_STAGED,       /* being installed, or installed */
-    MSC_STAGE_READY,        /* READY was given out: the source may release */
-    MSC_STAGE_COMMITTED,    /* the guest is ours */
-    MSC_STAGE_ABORTED,      /* undone; the guest will never run here */
+    MSC_STAGE_STAGED,    /* being installed, or installed */
+    MSC_STAGE_READY,     /* READY was given out: the source may release */
+    MSC_STAGE_COMMITTED, /* the guest is ours */
+    MSC_STAGE_ABORTED,   /* undone; the guest will never run here */
     /* without a security context, in place of all that follows ADMITTED */
-    MSC_STAGE_TRANSPORT,    /* both helpers are willing */
-    MSC_STAGE_CLOSED,       /* over; where the guest is, QEMU knows */
+    MSC_STAGE_TRANSPORT, /* both helpers are willing */
+    MSC_STAGE_CLOSED,    /* over; where the guest is, QEMU knows */
 } MscStage;
 
 const char *msc_stage_name(MscStage stage);
@@ -43,14 +43,14 @@ typedef struct {
     uint8_t id[MSC_PROOF_ID_LEN];
     MscRole role;
     MscStage stage;
-    char *vm;                   /* UUID */
-    char *name;                 /* of the guest */
+    char *vm;   /* UUID */
+    char *name; /* of the guest */
     char *peer;
     char *suite;
     char *kem;
-    char *error;                /* why it ended, or "" */
-    gint64 started_us;          /* wall clock */
-    uint64_t boot_offset_us;    /* destination: see transfer.c */
+    char *error;             /* why it ended, or "" */
+    gint64 started_us;       /* wall clock */
+    uint64_t boot_offset_us; /* destination: see transfer.c */
     MscContextStats stats;
     /* Own tokens, by MscProofKind - 1, and the peer's commitments. */
     uint8_t token[MSC_PROOF_LAST][MSC_PROOF_TOKEN_LEN];
@@ -70,8 +70,8 @@ MscJournal *msc_journal_open(const char *state_dir, GError **errp);
 void msc_journal_close(MscJournal *journal);
 
 /* @durable: on disk when it returns true (fsync of file and directory). */
-bool msc_journal_write(MscJournal *journal, const MscEntry *entry,
-                       bool durable, GError **errp);
+bool msc_journal_write(MscJournal *journal, const MscEntry *entry, bool durable,
+                       GError **errp);
 /* A file that belongs to an entry: @what is "context" or "replaced".
  * Survives a crash of the helper, not of the host: after that the kernel's
  * tables are gone as well. */

@@ -15,8 +15,8 @@
 
 typedef struct {
     const MscTransfer *t;
-    const char *expected;       /* QEMU's wish, or "" */
-    const char *address;        /* or NULL: a Unix socket */
+    const char *expected; /* QEMU's wish, or "" */
+    const char *address;  /* or NULL: a Unix socket */
 } Place;
 
 /* Text of the address at the other end, NULL if it has none. */
@@ -103,40 +103,43 @@ static bool address_fits(const MscPeer *peer, const char *address,
                          GError **errp)
 {
     if (*peer->addresses &&
-        (!address || !g_strv_contains((const char *const *)peer->addresses,
-                                      address))) {
-        return peer_refused(errp, "host '%s' may not be at %s: see "
-                            "'migration-sc peer list'", peer->name,
-                            address ? address
-                                    : "a socket without an address");
+        (!address ||
+         !g_strv_contains((const char *const *)peer->addresses, address))) {
+        return peer_refused(errp,
+                            "host '%s' may not be at %s: see "
+                            "'migration-sc peer list'",
+                            peer->name,
+                            address ? address : "a socket without an address");
     }
     return true;
 }
 
-static bool peer_fits(const Place *at, const MscPeer *peer,
-                      GPtrArray *peers, GError **errp)
+static bool peer_fits(const Place *at, const MscPeer *peer, GPtrArray *peers,
+                      GError **errp)
 {
     bool source = at->t->entry->role == MSC_ROLE_SOURCE;
     unsigned needed = source ? MSC_PEER_MAY_RECEIVE : MSC_PEER_MAY_SEND;
     const char *expected = expected_peer(at, peers);
 
-    if (!msc_peer_is_current(peer, g_get_real_time() / G_USEC_PER_SEC,
-                             errp)) {
+    if (!msc_peer_is_current(peer, g_get_real_time() / G_USEC_PER_SEC, errp)) {
         return false;
     }
     if (expected && strcmp(expected, peer->name)) {
-        return peer_refused(errp, "the other end is host '%s', but '%s' is "
+        return peer_refused(errp,
+                            "the other end is host '%s', but '%s' is "
                             "expected: a trusted host is still the wrong one",
                             peer->name, expected);
     }
     /* QEMU may narrow what root registered, never widen it. */
     if (at->t->vm->peer && strcmp(at->t->vm->peer, peer->name)) {
-        return peer_refused(errp, "guest %s is registered for host '%s', not "
-                            "'%s'", at->t->vm->name, at->t->vm->peer,
-                            peer->name);
+        return peer_refused(errp,
+                            "guest %s is registered for host '%s', not "
+                            "'%s'",
+                            at->t->vm->name, at->t->vm->peer, peer->name);
     }
     if (!expected && source && only_receiver(peers) != peer) {
-        return peer_refused(errp, "nothing says which host is expected at %s: "
+        return peer_refused(errp,
+                            "nothing says which host is expected at %s: "
                             "give the peer an address, the guest a peer, or "
                             "the migration-sc object a peer property",
                             at->address ? at->address : "a Unix socket");
@@ -145,13 +148,15 @@ static bool peer_fits(const Place *at, const MscPeer *peer,
         return false;
     }
     if (!(peer->roles & needed)) {
-        return peer_refused(errp, "host '%s' may not be the %s of a "
+        return peer_refused(errp,
+                            "host '%s' may not be the %s of a "
                             "migration: see 'migration-sc peer add --role'",
                             peer->name, source ? "destination" : "source");
     }
     if (*peer->vms &&
         !g_strv_contains((const char *const *)peer->vms, at->t->vm->uuid)) {
-        return peer_refused(errp, "host '%s' may not take part in migrations "
+        return peer_refused(errp,
+                            "host '%s' may not take part in migrations "
                             "of guest %s: see 'migration-sc peer add --vm'",
                             peer->name, at->t->vm->name);
     }
@@ -172,22 +177,25 @@ static const MscPeer *find_key(GPtrArray *peers,
         }
     }
     text = g_base64_encode(key, MSC_IDENTITY_KEY_LEN);
-    peer_refused(errp, "unknown host with key %s: add it with 'migration-sc "
-                 "peer add NAME %s' if you trust it", text, text);
+    peer_refused(errp,
+                 "unknown host with key %s: add it with 'migration-sc "
+                 "peer add NAME %s' if you trust it",
+                 text, text);
     return NULL;
 }
 
 char *msc_peer_identify(const MscHub *hub, const char *address,
-                        const uint8_t key[MSC_IDENTITY_KEY_LEN],
-                        GError **errp)
+                        const uint8_t key[MSC_IDENTITY_KEY_LEN], GError **errp)
 {
-    g_autoptr(GPtrArray) peers =
-        msc_peers_load(msc_hub_config_dir(hub), errp);
+    g_autoptr(GPtrArray) peers = msc_peers_load(msc_hub_config_dir(hub), errp);
     const MscPeer *peer = peers ? find_key(peers, key, errp) : NULL;
 
-    return peer && msc_peer_is_current(peer, g_get_real_time() /
-                                       G_USEC_PER_SEC, errp) &&
-           address_fits(peer, address, errp) ? g_strdup(peer->name) : NULL;
+    return peer &&
+                   msc_peer_is_current(peer, g_get_real_time() / G_USEC_PER_SEC,
+                                       errp) &&
+                   address_fits(peer, address, errp)
+               ? g_strdup(peer->name)
+               : NULL;
 }
 
 char *msc_peer_accept(const MscTransfer *t, const char *expected,

@@ -58,7 +58,7 @@ static bool take_or_leave(MscTransfer *t, GError **errp)
     case MSC_QEMU_IS_GONE:
         return msc_destination_undo(t, nobody, errp);
     default:
-        return true;            /* next time */
+        return true; /* next time */
     }
 }
 

@@ -43,13 +43,13 @@ static bool code_allows(MscTransfer *t, MscProofKind kind, const char *code,
         g_set_error(errp, MSC_ERROR, MSC_ERROR_REFUSED,
                     "'%s' may still take the guest; say 'migration-sc resolve "
                     "%s --there' on it first and give its code here, or "
-                    "--force if it will never run again", t->entry->peer,
-                    t->entry->vm);
+                    "--force if it will never run again",
+                    t->entry->peer, t->entry->vm);
         return false;
     }
     right = !sodium_hex2bin(token, sizeof(token), code, strlen(code), NULL,
-                            &len, NULL) && len == sizeof(token) &&
-            strlen(code) == 2 * sizeof(token);
+                            &len, NULL) &&
+            len == sizeof(token) && strlen(code) == 2 * sizeof(token);
     if (right) {
         msc_proof_commit(kind, token, seen);
         right = !sodium_memcmp(seen, commitment, sizeof(seen));
@@ -58,8 +58,8 @@ static bool code_allows(MscTransfer *t, MscProofKind kind, const char *code,
     if (!right) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_AUTH,
                     "this is not the code that '%s' gives for this migration "
-                    "of guest %s; nothing was changed", t->entry->peer,
-                    t->entry->name);
+                    "of guest %s; nothing was changed",
+                    t->entry->peer, t->entry->name);
     }
     return right;
 }
@@ -81,8 +81,10 @@ static bool give_guest_up(MscTransfer *t, GError **errp)
         msc_source_let_go(t, "resolved: the guest is on the other host");
         return true;
     }
-    return msc_destination_undo(t, "resolved: the guest stays on the other "
-                                "host", errp);
+    return msc_destination_undo(t,
+                                "resolved: the guest stays on the other "
+                                "host",
+                                errp);
 }
 
 static bool resolvable(const MscTransfer *t, bool here)

@@ -29,8 +29,8 @@ GBytes *msc_source_admission(MscTransfer *t, GError **errp)
     }
     for (; *p && !t->transport_only; p++) {
         /* Half of what is left: the first one needs most of it. */
-        g_autoptr(GBytes) summary = (*p)->summarize(t->vm->selector, room / 2,
-                                                    errp);
+        g_autoptr(GBytes) summary =
+            (*p)->summarize(t->vm->selector, room / 2, errp);
 
         if (!summary) {
             return NULL;
@@ -49,8 +49,8 @@ GBytes *msc_source_admission(MscTransfer *t, GError **errp)
     if (g_bytes_get_size(bytes) > MSC_ADMISSION_MAX) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_INTERNAL,
                     "the guest's state does not fit an admission request "
-                    "(%zu bytes, at most %u)", g_bytes_get_size(bytes),
-                    MSC_ADMISSION_MAX);
+                    "(%zu bytes, at most %u)",
+                    g_bytes_get_size(bytes), MSC_ADMISSION_MAX);
         g_clear_pointer(&bytes, g_bytes_unref);
     }
     return bytes;
@@ -140,8 +140,8 @@ static bool seal_all(MscTransfer *t, GError **errp)
     }
     for (gsize at = 0; ok && at < len; at += MSC_CHUNK_PLAIN_MAX) {
         ok = queue_chunk(t, msc_context_seal(sealer, data + at,
-                                             MIN(len - at,
-                                                 MSC_CHUNK_PLAIN_MAX), errp));
+                                             MIN(len - at, MSC_CHUNK_PLAIN_MAX),
+                                             errp));
     }
     ok = ok && queue_chunk(t, msc_context_seal_end(sealer, errp));
     msc_context_sealer_free(sealer);
@@ -222,8 +222,8 @@ bool msc_source_retire(MscTransfer *t, GError **errp)
         } else {
             /* The snapshot went with a crashed helper; the guest does not
              * run here, so all that its selector covers is a leftover. */
-            payload = (*p)->collect(t->vm->selector, NULL, &stats,
-                                    ok ? errp : NULL);
+            payload =
+                (*p)->collect(t->vm->selector, NULL, &stats, ok ? errp : NULL);
         }
         if (!payload ||
             !(*p)->retire(t->vm->selector, payload, ok ? errp : NULL)) {

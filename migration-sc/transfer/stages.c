@@ -16,7 +16,7 @@
 typedef struct {
     uint16_t type;
     MscRole role;
-    unsigned allowed;       /* stages; a repeat is allowed where it is safe */
+    unsigned allowed; /* stages; a repeat is allowed where it is safe */
     bool (*run)(MscTransfer *t, const GByteArray *in, GByteArray *out,
                 GError **errp);
 } Row;
@@ -40,7 +40,8 @@ static const Row rows[] = {
       msc_destination_commit },
     { MSC_MSG_ABORT, MSC_ROLE_DESTINATION,
       AT(OPEN) | AT(ADMITTED) | AT(STAGED) | AT(READY) | AT(ABORTED) |
-      AT(TRANSPORT), msc_destination_abort },
+          AT(TRANSPORT),
+      msc_destination_abort },
 };
 
 bool msc_transfer_run(MscTransfer *t, uint16_t type, const GByteArray *in,

@@ -23,9 +23,9 @@
 /* One conversation, at either end. */
 typedef struct {
     MscHub *hub;
-    const char *address;        /* of the other end, or NULL */
-    const char *expected;       /* asking: the only acceptable host */
-    uint8_t key[MSC_IDENTITY_KEY_LEN];      /* of the other host */
+    const char *address;               /* of the other end, or NULL */
+    const char *expected;              /* asking: the only acceptable host */
+    uint8_t key[MSC_IDENTITY_KEY_LEN]; /* of the other host */
 } Talk;
 
 static char *accept_host(const uint8_t key[MSC_IDENTITY_KEY_LEN], void *opaque,
@@ -89,8 +89,9 @@ static bool talk_run(Talk *talk, int fd, GBytes *question, GBytes **got,
     g_autoptr(MscHandshake) hs = NULL;
 
     hs = identity ? talk_new(talk, identity, question, errp) : NULL;
-    if (!hs || !msc_handshake_run(hs, fd, NULL, MSC_HANDSHAKE_MAX, last,
-                                  deadline, errp) ||
+    if (!hs ||
+        !msc_handshake_run(hs, fd, NULL, MSC_HANDSHAKE_MAX, last, deadline,
+                           errp) ||
         !msc_handshake_send(fd, last, deadline, errp)) {
         return false;
     }
@@ -137,10 +138,11 @@ static int connect_to(const char *address, unsigned port, GError **errp)
         freeaddrinfo(ai);
     }
     if (fd < 0 || error) {
-        g_set_error(errp, MSC_ERROR, MSC_ERROR_IO, "cannot connect to %s port "
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_IO,
+                    "cannot connect to %s port "
                     "%u: %s; is migration-scd running there, with this "
-                    "helper-port=?", address, port,
-                    g_strerror(error ? error : errno));
+                    "helper-port=?",
+                    address, port, g_strerror(error ? error : errno));
         if (fd >= 0) {
             close(fd);
         }
@@ -165,8 +167,7 @@ static GBytes *ask_at(MscHub *hub, const char *peer, const char *address,
 
 static char **addresses_of(MscHub *hub, const char *name, GError **errp)
 {
-    g_autoptr(GPtrArray) peers =
-        msc_peers_load(msc_hub_config_dir(hub), errp);
+    g_autoptr(GPtrArray) peers = msc_peers_load(msc_hub_config_dir(hub), errp);
 
     for (guint i = 0; peers && i < peers->len; i++) {
         const MscPeer *peer = peers->pdata[i];
@@ -176,8 +177,10 @@ static char **addresses_of(MscHub *hub, const char *name, GError **errp)
         }
     }
     if (peers) {
-        g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG, "nothing says where "
-                    "host '%s' is: 'migration-sc peer add --address'", name);
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
+                    "nothing says where "
+                    "host '%s' is: 'migration-sc peer add --address'",
+                    name);
     }
     return NULL;
 }

@@ -20,10 +20,10 @@ struct MscHub {
     MscConfig *config;
     MscJournal *journal;
     const MscProvider *const *providers;
-    GMutex lock;                    /* guards what follows, never held in a
+    GMutex lock; /* guards what follows, never held in a
                                        verb */
     GPtrArray *transfers;
-    GHashTable *ids;                /* of all migrations, for ever */
+    GHashTable *ids; /* of all migrations, for ever */
 };
 
 uint64_t msc_boot_us(void)
@@ -31,8 +31,7 @@ uint64_t msc_boot_us(void)
     struct timespec now;
 
     clock_gettime(CLOCK_BOOTTIME, &now);
-    return (uint64_t)now.tv_sec * G_USEC_PER_SEC +
-           (uint64_t)now.tv_nsec / 1000;
+    return (uint64_t)now.tv_sec * G_USEC_PER_SEC + (uint64_t)now.tv_nsec / 1000;
 }
 
 const MscProvider *msc_provider_find(const MscProvider *const *providers,
@@ -54,8 +53,8 @@ static MscTransfer *transfer_new(MscHub *hub, MscEntry *entry, MscVm *vm)
     t->hub = hub;
     t->entry = entry;
     t->vm = vm;
-    t->epochs = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free,
-                                      NULL);
+    t->epochs =
+        g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
     t->chunks = g_queue_new();
     g_mutex_init(&t->lock);
     randombytes_buf(t->token, sizeof(t->token));
@@ -159,7 +158,8 @@ static void recover(MscTransfer *t)
     case MSC_STAGE_RELEASED:
     case MSC_STAGE_READY:
         g_message("%s: the end of its migration is unknown; 'migration-sc "
-                  "resolve %s' decides", t->entry->name, t->entry->vm);
+                  "resolve %s' decides",
+                  t->entry->name, t->entry->vm);
         break;
     case MSC_STAGE_COMMITTED:
         /* Takes the context from the journal if there is work left. */
@@ -262,8 +262,8 @@ MscJournal *msc_hub_journal(const MscHub *hub)
     return hub->journal;
 }
 
-static MscVm *authorized_vm(MscHub *hub, const char *uuid, uid_t uid,
-                            pid_t pid, GError **errp)
+static MscVm *authorized_vm(MscHub *hub, const char *uuid, uid_t uid, pid_t pid,
+                            GError **errp)
 {
     g_autoptr(MscVm) vm = msc_vm_load(hub->config_dir, uuid, errp);
 
@@ -317,7 +317,8 @@ MscTransfer *msc_hub_open(MscHub *hub, const MscOpenMessage *open, uid_t uid,
                     "guest %s may not move without its security context: "
                     "this host's policy is context=required; "
                     "'[handoff] context=optional' in migration-sc.conf would "
-                    "allow transport only", vm->name);
+                    "allow transport only",
+                    vm->name);
         msc_vm_free(vm);
         return NULL;
     }
@@ -357,8 +358,7 @@ static bool match_token(MscTransfer *t, const void *token)
            !sodium_memcmp(t->token, token, MSC_TOKEN_LEN);
 }
 
-MscTransfer *msc_hub_find_token(MscHub *hub,
-                                const uint8_t token[MSC_TOKEN_LEN])
+MscTransfer *msc_hub_find_token(MscHub *hub, const uint8_t token[MSC_TOKEN_LEN])
 {
     return msc_hub_find(hub, match_token, token);
 }
@@ -367,8 +367,7 @@ static bool match_attach(MscTransfer *t, const void *key)
 {
     const MscAttachMessage *attach = key;
 
-    return t->entry->role == attach->role &&
-           seen_stage(t) != MSC_STAGE_OPEN &&
+    return t->entry->role == attach->role && seen_stage(t) != MSC_STAGE_OPEN &&
            !strcmp(t->entry->vm, attach->vm) &&
            !memcmp(t->entry->id, attach->migration_id, MSC_ID_LEN);
 }

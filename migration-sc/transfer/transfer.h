@@ -32,12 +32,12 @@ typedef struct {
     GMutex lock;
     MscEntry *entry;
     MscVm *vm;
-    uint8_t token[MSC_TOKEN_LEN];   /* what QEMU shows for further channels */
-    bool transport_only;            /* no context; never changes */
-    gint connected;                 /* atomic: a QEMU is behind it */
-    gint64 asked_us;                /* monotonic: its QEMU's last question */
-    gint64 alone_us;                /* monotonic: no connection since then */
-    bool unwanted;                  /* its QEMU cannot run the guest */
+    uint8_t token[MSC_TOKEN_LEN]; /* what QEMU shows for further channels */
+    bool transport_only;          /* no context; never changes */
+    gint connected;               /* atomic: a QEMU is behind it */
+    gint64 asked_us;              /* monotonic: its QEMU's last question */
+    gint64 alone_us;              /* monotonic: no connection since then */
+    bool unwanted;                /* its QEMU cannot run the guest */
     /* Atomic copies of entry->stage and of (context != NULL), as of the last
      * msc_transfer_unlock(): for the hub, which must not wait for a verb. */
     gint seen_stage;
@@ -45,19 +45,19 @@ typedef struct {
 
     /* After the full handshake. */
     MscSession *session;
-    GHashTable *epochs;             /* channel kind and number -> last epoch */
+    GHashTable *epochs; /* channel kind and number -> last epoch */
 
     /* Source. */
-    GPtrArray *answers;             /* sections: the destination's checks */
-    GPtrArray *sections;            /* what was collected */
-    GQueue *chunks;                 /* sealed, to be given to QEMU */
+    GPtrArray *answers;  /* sections: the destination's checks */
+    GPtrArray *sections; /* what was collected */
+    GQueue *chunks;      /* sealed, to be given to QEMU */
 
     /* Destination. */
     MscContextOpener *opener;
     GByteArray *plain;
-    bool ended;                     /* END came, and was right */
-    MscContext *context;            /* after validate, until settled */
-    gpointer settling[MSC_SECTIONS_MAX];    /* the providers' memories */
+    bool ended;                          /* END came, and was right */
+    MscContext *context;                 /* after validate, until settled */
+    gpointer settling[MSC_SECTIONS_MAX]; /* the providers' memories */
 } MscTransfer;
 
 /* Reads the journal and brings every open migration to a safe end, or keeps
@@ -107,8 +107,8 @@ bool msc_hub_verdict(MscHub *hub, const MscAttachMessage *attach, uid_t uid,
 bool msc_hub_resolve(MscHub *hub, const char *vm, bool here, const char *code,
                      bool force, char **given, GError **errp);
 typedef enum {
-    MSC_QEMU_WAITS,             /* it asks for the verdict */
-    MSC_QEMU_MAY_COME,          /* nobody asks yet, and there is time */
+    MSC_QEMU_WAITS,    /* it asks for the verdict */
+    MSC_QEMU_MAY_COME, /* nobody asks yet, and there is time */
     MSC_QEMU_IS_GONE,
 } MscQemuPresence;
 
@@ -143,8 +143,7 @@ bool msc_transfer_handshake(MscTransfer *t, int fd,
 char *msc_remote_address(int fd);
 /* The name of the trusted host with @key, if it may be at @address. */
 char *msc_peer_identify(const MscHub *hub, const char *address,
-                        const uint8_t key[MSC_IDENTITY_KEY_LEN],
-                        GError **errp);
+                        const uint8_t key[MSC_IDENTITY_KEY_LEN], GError **errp);
 /* The name of the host with @key, if it may be there.  @expected: QEMU's
  * wish, or "". */
 char *msc_peer_accept(const MscTransfer *t, const char *expected,

@@ -48,8 +48,9 @@ MscQemuPresence msc_transfer_qemu(const MscTransfer *t)
     /* One that is connected may still give up: a postcopy must, if RELEASE
      * does not come, for its RAM is elsewhere. */
     return g_atomic_int_get(&t->connected) ||
-           now - t->alone_us < COMES_WITHIN_US ? MSC_QEMU_MAY_COME
-                                               : MSC_QEMU_IS_GONE;
+                   now - t->alone_us < COMES_WITHIN_US
+               ? MSC_QEMU_MAY_COME
+               : MSC_QEMU_IS_GONE;
 }
 
 /* The stage stays, but whoever asks should learn why nothing happens. */
@@ -64,9 +65,11 @@ void msc_transfer_note_undecided(MscTransfer *t)
     g_free(entry->error);
     entry->error = g_strdup_printf(
         "%s: the guest must not run here unless 'migration-sc resolve %s "
-        "--here' says so", entry->stage == MSC_STAGE_RELEASED
+        "--here' says so",
+        entry->stage == MSC_STAGE_RELEASED
             ? "no receipt came from the other host"
-            : "no RELEASE came from the other host", entry->vm);
+            : "no RELEASE came from the other host",
+        entry->vm);
     g_message("%s: %s", entry->name, entry->error);
     if (!msc_journal_write(msc_hub_journal(t->hub), entry, false, &err)) {
         g_warning("%s: %s", entry->name, err->message);
@@ -146,7 +149,8 @@ bool msc_hub_resolve(MscHub *hub, const char *vm, bool here, const char *code,
     if (!t) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_STATE,
                     "no migration of guest %s waits for a decision on this "
-                    "host", vm);
+                    "host",
+                    vm);
         return false;
     }
     msc_transfer_lock(t);

@@ -90,8 +90,7 @@ static bool parse_nft(GKeyFile *file, const char *what, MscSelector *s,
         !msc_keyfile_string(file, what, GROUP, "nft-scope", &scope, errp)) {
         return false;
     }
-    if (existing && !msc_nft_existing_parse(existing, &s->nft_existing,
-                                            &err)) {
+    if (existing && !msc_nft_existing_parse(existing, &s->nft_existing, &err)) {
         return vm_error(errp, what, "nft-existing", err);
     }
     if (scope && !msc_nft_scope_parse(scope, &s->nft_scope, &err)) {
@@ -131,7 +130,8 @@ static bool parse_selector(GKeyFile *file, const char *what, MscSelector *s,
         return vm_error(errp, what, "nat-policy", NULL);
     }
     s->nat_policy = policy && !strcmp(policy, "leave-behind")
-                        ? MSC_NAT_LEAVE_BEHIND : MSC_NAT_REFUSE;
+                        ? MSC_NAT_LEAVE_BEHIND
+                        : MSC_NAT_REFUSE;
     if (!parse_addresses(file, what, "address", s->addresses, errp) ||
         !parse_addresses(file, what, "nat-address", s->nat_addresses, errp) ||
         !parse_nft(file, what, s, errp)) {
@@ -148,9 +148,10 @@ MscVm *msc_vm_parse(const char *uuid, const char *data, size_t len,
                     GError **errp)
 {
     static const char *const keys[] = {
-        "name", "zone", "mark", "address", "nat-address", "nat-policy",
-        "nft-table", "interface", "nft-existing", "nft-scope", "uid",
-        "cgroup", "peer", NULL
+        "name",         "zone",       "mark",      "address",
+        "nat-address",  "nat-policy", "nft-table", "interface",
+        "nft-existing", "nft-scope",  "uid",       "cgroup",
+        "peer",         NULL
     };
     static const MscKeyFileGroup groups[] = { { GROUP, keys }, { 0 } };
     g_autofree char *what = g_strdup_printf("guest %s", uuid);
@@ -188,8 +189,8 @@ MscVm *msc_vm_parse(const char *uuid, const char *data, size_t len,
     }
     vm->uid = uid;
     /* An empty prefix would be a prefix of every cgroup. */
-    if (vm->cgroup && (vm->cgroup[0] != '/' ||
-                       g_str_has_suffix(vm->cgroup, "/"))) {
+    if (vm->cgroup &&
+        (vm->cgroup[0] != '/' || g_str_has_suffix(vm->cgroup, "/"))) {
         vm_error(errp, what, "cgroup", NULL);
         return NULL;
     }
@@ -211,12 +212,11 @@ static void format_addresses(GKeyFile *file, const char *key,
 
     for (guint i = 0; i < addresses->len; i++) {
         g_ptr_array_add(list, msc_address_format(
-            &g_array_index(addresses, MscAddress, i)));
+                                  &g_array_index(addresses, MscAddress, i)));
     }
     if (list->len) {
         g_key_file_set_string_list(file, GROUP, key,
-                                   (const char *const *)list->pdata,
-                                   list->len);
+                                   (const char *const *)list->pdata, list->len);
     }
 }
 
@@ -224,8 +224,7 @@ static void format_list(GKeyFile *file, const char *key, GPtrArray *list)
 {
     if (list->len) {
         g_key_file_set_string_list(file, GROUP, key,
-                                   (const char *const *)list->pdata,
-                                   list->len);
+                                   (const char *const *)list->pdata, list->len);
     }
 }
 
@@ -242,8 +241,8 @@ static void format_nft(GKeyFile *file, const MscSelector *s)
     for (guint i = 0; i < s->interfaces->len; i++) {
         const MscInterface *one = s->interfaces->pdata[i];
 
-        g_ptr_array_add(interfaces, g_strdup_printf("%s=%s", one->role,
-                                                    one->device));
+        g_ptr_array_add(interfaces,
+                        g_strdup_printf("%s=%s", one->role, one->device));
     }
     format_list(file, "nft-table", tables);
     format_list(file, "interface", interfaces);
@@ -265,16 +264,16 @@ char *msc_vm_format(const MscVm *vm)
         g_key_file_set_integer(file, GROUP, "zone", s->zone);
     }
     if (s->has_mark) {
-        g_autofree char *mark = g_strdup_printf("0x%x/0x%x", s->mark,
-                                                s->mark_mask);
+        g_autofree char *mark =
+            g_strdup_printf("0x%x/0x%x", s->mark, s->mark_mask);
 
         g_key_file_set_string(file, GROUP, "mark", mark);
     }
     format_addresses(file, "address", s->addresses);
     format_addresses(file, "nat-address", s->nat_addresses);
     g_key_file_set_string(file, GROUP, "nat-policy",
-                          s->nat_policy == MSC_NAT_LEAVE_BEHIND
-                              ? "leave-behind" : "refuse");
+                          s->nat_policy == MSC_NAT_LEAVE_BEHIND ? "leave-behind"
+                                                                : "refuse");
     format_nft(file, s);
     if (vm->has_uid) {
         g_key_file_set_uint64(file, GROUP, "uid", vm->uid);
@@ -303,20 +302,21 @@ MscVm *msc_vm_load(const char *config_dir, const char *uuid, GError **errp)
     gsize len;
 
     if (!g_uuid_string_is_valid(uuid)) {
-        g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
-                    "'%.64s' is not a UUID", uuid);
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG, "'%.64s' is not a UUID",
+                    uuid);
         return NULL;
     }
     path = vm_path(config_dir, uuid);
     if (!g_file_get_contents(path, &data, &len, &err)) {
         if (!g_error_matches(err, G_FILE_ERROR, G_FILE_ERROR_NOENT)) {
-            g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG, "guest %s: %s",
-                        uuid, err->message);
+            g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG, "guest %s: %s", uuid,
+                        err->message);
             return NULL;
         }
         g_set_error(errp, MSC_ERROR, MSC_ERROR_REFUSED,
                     "guest %s is not registered on this host: add it with "
-                    "'migration-sc vm add %s ...'", uuid, uuid);
+                    "'migration-sc vm add %s ...'",
+                    uuid, uuid);
         return NULL;
     }
     return msc_vm_parse(uuid, data, len, errp);
@@ -368,7 +368,8 @@ bool msc_vm_save(const char *config_dir, const MscVm *vm, GError **errp)
         }
         g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
                     "guest %s is registered already, with other values; "
-                    "'migration-sc vm remove %s' first", vm->uuid, vm->uuid);
+                    "'migration-sc vm remove %s' first",
+                    vm->uuid, vm->uuid);
         return false;
     }
     return msc_file_replace(path, text, 0600, errp);
@@ -379,8 +380,8 @@ bool msc_vm_remove(const char *config_dir, const char *uuid, GError **errp)
     g_autofree char *path = NULL;
 
     if (!g_uuid_string_is_valid(uuid)) {
-        g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG,
-                    "'%.64s' is not a UUID", uuid);
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_CONFIG, "'%.64s' is not a UUID",
+                    uuid);
         return false;
     }
     path = vm_path(config_dir, uuid);
@@ -433,7 +434,8 @@ bool msc_vm_may_act(const MscVm *vm, uid_t uid, pid_t pid, GError **errp)
     if (!cgroup_matches(text, vm->cgroup)) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_REFUSED,
                     "process %d may not act for guest %s: it is not in "
-                    "cgroup '%s'", pid, vm->name, vm->cgroup);
+                    "cgroup '%s'",
+                    pid, vm->name, vm->cgroup);
         return false;
     }
     return true;

@@ -19,13 +19,13 @@
 #include "selector.h"
 
 typedef struct {
-    char *uuid;                 /* canonical, lower case */
+    char *uuid; /* canonical, lower case */
     char *name;
     MscSelector *selector;
-    bool has_uid;               /* without it, root only */
+    bool has_uid; /* without it, root only */
     uid_t uid;
-    char *cgroup;               /* prefix of the process's cgroup, or NULL */
-    char *peer;                 /* only this host may take part, or NULL */
+    char *cgroup; /* prefix of the process's cgroup, or NULL */
+    char *peer;   /* only this host may take part, or NULL */
 } MscVm;
 
 void msc_vm_free(MscVm *vm);

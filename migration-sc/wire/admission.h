@@ -22,8 +22,8 @@
 #define MSC_ADMISSION_VERSION 1
 
 /* Flags of the request. */
-#define MSC_ADMISSION_CONTEXT 1         /* a context will follow */
-#define MSC_ADMISSION_LEAVE_BEHIND 2    /* the source's NAT policy */
+#define MSC_ADMISSION_CONTEXT 1      /* a context will follow */
+#define MSC_ADMISSION_LEAVE_BEHIND 2 /* the source's NAT policy */
 
 typedef struct {
     uint8_t flags;
@@ -41,8 +41,7 @@ typedef struct {
 
 GBytes *msc_admission_request_encode(const MscAdmissionRequest *request);
 /* Fills @request, whose sections the caller unrefs. */
-bool msc_admission_request_decode(GBytes *bytes,
-                                  MscAdmissionRequest *request,
+bool msc_admission_request_decode(GBytes *bytes, MscAdmissionRequest *request,
                                   GError **errp);
 GBytes *msc_admission_answer_encode(const MscAdmissionAnswer *answer);
 bool msc_admission_answer_decode(GBytes *bytes, MscAdmissionAnswer *answer,

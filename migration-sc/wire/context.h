@@ -19,7 +19,7 @@ typedef struct {
     uint8_t vm[MSC_CONTEXT_UUID_LEN];
     uint64_t wall_us;
     uint64_t boot_us;
-    GPtrArray *sections;        /* of MscSection, one a provider */
+    GPtrArray *sections; /* of MscSection, one a provider */
 } MscContext;
 
 MscContext *msc_context_new(void);

@@ -11,7 +11,7 @@
 
 /* ---- transport: handshake (docs/transport.md) ---- */
 
-#define MSC_TRANSPORT_MAGIC 0x4d534354u         /* "MSCT" */
+#define MSC_TRANSPORT_MAGIC 0x4d534354u /* "MSCT" */
 #define MSC_TRANSPORT_VERSION 1
 #define MSC_TRANSPORT_OLDEST 1
 /* A handshake message without its u32 length prefix, bytes. */
@@ -46,7 +46,7 @@
 
 /* ---- plain context (docs/context.md) ---- */
 
-#define MSC_CONTEXT_MAGIC 0x4d534358u           /* "MSCX" */
+#define MSC_CONTEXT_MAGIC 0x4d534358u /* "MSCX" */
 #define MSC_CONTEXT_VERSION 1
 #define MSC_CONTEXT_OLDEST 1
 /* A whole plain context, bytes; about 20 million flows would be more. */

@@ -10,12 +10,12 @@
 #include "secret.h"
 
 static const char *const message_names[] = {
-    [MSC_MSG_OPEN] = "OPEN",         [MSC_MSG_CHANNEL] = "CHANNEL",
-    [MSC_MSG_FREEZE] = "FREEZE",     [MSC_MSG_COLLECT] = "COLLECT",
-    [MSC_MSG_STAGE] = "STAGE",       [MSC_MSG_VALIDATE] = "VALIDATE",
-    [MSC_MSG_RELEASE] = "RELEASE",   [MSC_MSG_COMMIT] = "COMMIT",
-    [MSC_MSG_FINISH] = "FINISH",     [MSC_MSG_THAW] = "THAW",
-    [MSC_MSG_ABORT] = "ABORT",       [MSC_MSG_VERDICT] = "VERDICT",
+    [MSC_MSG_OPEN] = "OPEN",       [MSC_MSG_CHANNEL] = "CHANNEL",
+    [MSC_MSG_FREEZE] = "FREEZE",   [MSC_MSG_COLLECT] = "COLLECT",
+    [MSC_MSG_STAGE] = "STAGE",     [MSC_MSG_VALIDATE] = "VALIDATE",
+    [MSC_MSG_RELEASE] = "RELEASE", [MSC_MSG_COMMIT] = "COMMIT",
+    [MSC_MSG_FINISH] = "FINISH",   [MSC_MSG_THAW] = "THAW",
+    [MSC_MSG_ABORT] = "ABORT",     [MSC_MSG_VERDICT] = "VERDICT",
     [MSC_MSG_ATTACH] = "ATTACH",
 };
 G_STATIC_ASSERT(G_N_ELEMENTS(message_names) == MSC_MSG_LAST + 1);
@@ -106,8 +106,9 @@ static bool read_role(MscReader *r, MscRole *role, bool *transport_only)
 void msc_open_encode(const MscOpenMessage *m, GByteArray *out)
 {
     msc_put_u16(out, MSC_HELPER_VERSION);
-    msc_put_u8(out, (uint8_t)(m->role | (m->transport_only
-                                             ? MSC_OPEN_TRANSPORT_ONLY : 0)));
+    msc_put_u8(out,
+               (uint8_t)(m->role |
+                         (m->transport_only ? MSC_OPEN_TRANSPORT_ONLY : 0)));
     put_uuid(out, m->vm);
 }
 
@@ -123,8 +124,7 @@ bool msc_open_decode(const void *data, size_t len, MscOpenMessage *m,
         return msc_reader_error(&r, errp, what,
                                 "unknown version of the helper protocol");
     }
-    if (!read_role(&r, &m->role, &m->transport_only) ||
-        !uuid_text(&r, m->vm)) {
+    if (!read_role(&r, &m->role, &m->transport_only) || !uuid_text(&r, m->vm)) {
         return msc_reader_error(&r, errp, what, "bad role or UUID");
     }
     return msc_reader_end(&r, errp, what);
@@ -168,8 +168,7 @@ bool msc_channel_decode(const void *data, size_t len, MscChannelMessage *m,
     memset(m, 0, sizeof(*m));
     msc_reader_init(&r, data, len);
     if (!msc_reader_copy(&r, m->token, sizeof(m->token)) ||
-        !msc_reader_u8(&r, &m->kind) ||
-        m->kind > MSC_CHANNEL_RECOVERED ||
+        !msc_reader_u8(&r, &m->kind) || m->kind > MSC_CHANNEL_RECOVERED ||
         !msc_reader_u32(&r, &m->number) ||
         !msc_reader_u64(&r, &m->rekey_bytes) ||
         !msc_reader_string(&r, &m->expected_peer, MSC_NAME_MAX)) {
@@ -212,8 +211,8 @@ bool msc_keys_decode(const void *data, size_t len, MscKeysMessage *m,
     memset(m, 0, sizeof(*m));
     msc_reader_init(&r, data, len);
     if (!msc_reader_u8(&r, &m->kind) || !m->kind ||
-        m->kind > MSC_CHANNEL_RECOVERED ||
-        !msc_reader_u8(&r, &m->suite) || !msc_reader_u32(&r, &m->number) ||
+        m->kind > MSC_CHANNEL_RECOVERED || !msc_reader_u8(&r, &m->suite) ||
+        !msc_reader_u32(&r, &m->number) ||
         !msc_reader_u64(&r, &m->rekey_bytes) ||
         !msc_reader_u64(&r, &m->handshake_us) ||
         !msc_reader_copy(&r, m->migration_id, sizeof(m->migration_id)) ||
@@ -240,8 +239,7 @@ void msc_keys_message_clear(MscKeysMessage *m)
     msc_wipe(m, sizeof(*m));
 }
 
-void msc_stats_encode(const MscContextStats *m, GBytes *proof,
-                      GByteArray *out)
+void msc_stats_encode(const MscContextStats *m, GBytes *proof, GByteArray *out)
 {
     msc_put_u64(out, m->flows);
     msc_put_u64(out, m->left_behind);
@@ -262,8 +260,7 @@ bool msc_stats_decode(const void *data, size_t len, MscContextStats *m,
     msc_reader_init(&r, data, len);
     if (!msc_reader_u64(&r, &m->flows) ||
         !msc_reader_u64(&r, &m->left_behind) ||
-        !msc_reader_u64(&r, &m->bytes) ||
-        !msc_reader_u64(&r, &m->elapsed_us)) {
+        !msc_reader_u64(&r, &m->bytes) || !msc_reader_u64(&r, &m->elapsed_us)) {
         return msc_reader_error(&r, errp, what, "cut short");
     }
     if (!proof) {

@@ -19,22 +19,22 @@
 #define MSC_KEY_LEN 32
 
 typedef enum {
-    MSC_MSG_OPEN = 1,           /* open -> token */
-    MSC_MSG_CHANNEL = 2,        /* channel + descriptor -> keys */
-    MSC_MSG_FREEZE = 3,         /* - -> stats */
-    MSC_MSG_COLLECT = 4,        /* - -> chunk, empty after the last */
-    MSC_MSG_STAGE = 5,          /* chunk -> - */
-    MSC_MSG_VALIDATE = 6,       /* - -> stats, proof */
-    MSC_MSG_RELEASE = 7,        /* proof -> proof */
-    MSC_MSG_COMMIT = 8,         /* proof -> proof */
-    MSC_MSG_FINISH = 9,         /* proof -> - */
-    MSC_MSG_THAW = 10,          /* reason -> - */
-    MSC_MSG_ABORT = 11,         /* reason -> - */
-    MSC_MSG_VERDICT = 12,       /* attach -> u8 verdict */
-    MSC_MSG_ATTACH = 13,        /* attach -> -: a session after a crash */
+    MSC_MSG_OPEN = 1,     /* open -> token */
+    MSC_MSG_CHANNEL = 2,  /* channel + descriptor -> keys */
+    MSC_MSG_FREEZE = 3,   /* - -> stats */
+    MSC_MSG_COLLECT = 4,  /* - -> chunk, empty after the last */
+    MSC_MSG_STAGE = 5,    /* chunk -> - */
+    MSC_MSG_VALIDATE = 6, /* - -> stats, proof */
+    MSC_MSG_RELEASE = 7,  /* proof -> proof */
+    MSC_MSG_COMMIT = 8,   /* proof -> proof */
+    MSC_MSG_FINISH = 9,   /* proof -> - */
+    MSC_MSG_THAW = 10,    /* reason -> - */
+    MSC_MSG_ABORT = 11,   /* reason -> - */
+    MSC_MSG_VERDICT = 12, /* attach -> u8 verdict */
+    MSC_MSG_ATTACH = 13,  /* attach -> -: a session after a crash */
     MSC_MSG_LAST = MSC_MSG_ATTACH,
     MSC_MSG_REPLY = 0x8000,
-    MSC_MSG_ERROR = 0xffff,     /* u16 MscErrorCode, string */
+    MSC_MSG_ERROR = 0xffff, /* u16 MscErrorCode, string */
 } MscMessageType;
 
 const char *msc_message_name(unsigned type);
@@ -60,7 +60,7 @@ bool msc_open_decode(const void *data, size_t len, MscOpenMessage *m,
 
 typedef struct {
     uint8_t token[MSC_TOKEN_LEN];
-    uint32_t timeout_ms;        /* default bound of a call */
+    uint32_t timeout_ms; /* default bound of a call */
 } MscOpenedMessage;
 
 void msc_opened_encode(const MscOpenedMessage *m, GByteArray *out);
@@ -69,10 +69,10 @@ bool msc_opened_decode(const void *data, size_t len, MscOpenedMessage *m,
 
 typedef struct {
     uint8_t token[MSC_TOKEN_LEN];
-    uint8_t kind;               /* MscChannelKind, 0 on the destination */
+    uint8_t kind; /* MscChannelKind, 0 on the destination */
     uint32_t number;
     uint64_t rekey_bytes;
-    char *expected_peer;        /* "" for none */
+    char *expected_peer; /* "" for none */
 } MscChannelMessage;
 
 void msc_channel_encode(const MscChannelMessage *m, GByteArray *out);
@@ -82,7 +82,7 @@ void msc_channel_message_clear(MscChannelMessage *m);
 
 typedef struct {
     uint8_t kind;
-    uint8_t suite;              /* MscSuiteId */
+    uint8_t suite; /* MscSuiteId */
     uint32_t number;
     uint64_t rekey_bytes;
     uint64_t handshake_us;
@@ -97,11 +97,10 @@ typedef struct {
 void msc_keys_encode(const MscKeysMessage *m, GByteArray *out);
 bool msc_keys_decode(const void *data, size_t len, MscKeysMessage *m,
                      GError **errp);
-void msc_keys_message_clear(MscKeysMessage *m);    /* wipes */
+void msc_keys_message_clear(MscKeysMessage *m); /* wipes */
 
 /* Stats, then @proof (may be NULL) as the rest. */
-void msc_stats_encode(const MscContextStats *m, GBytes *proof,
-                      GByteArray *out);
+void msc_stats_encode(const MscContextStats *m, GBytes *proof, GByteArray *out);
 bool msc_stats_decode(const void *data, size_t len, MscContextStats *m,
                       GBytes **proof, GError **errp);
 
@@ -117,8 +116,7 @@ bool msc_attach_decode(const void *data, size_t len, MscAttachMessage *m,
 
 /* One string of at most MSC_REASON_MAX bytes. */
 void msc_text_encode(const char *text, GByteArray *out);
-bool msc_text_decode(const void *data, size_t len, char **text,
-                     GError **errp);
+bool msc_text_decode(const void *data, size_t len, char **text, GError **errp);
 
 void msc_error_encode(const GError *error, GByteArray *out);
 /* Sets @errp to the error that was sent; always returns false. */

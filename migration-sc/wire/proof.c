@@ -9,7 +9,7 @@
 #include "error.h"
 #include "format.h"
 
-#define PROOF_MAGIC 0x4d534350u         /* "MSCP" */
+#define PROOF_MAGIC 0x4d534350u /* "MSCP" */
 
 const char *msc_proof_name(MscProofKind kind)
 {

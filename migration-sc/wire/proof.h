@@ -24,10 +24,10 @@
 #define MSC_PROOF_LEN (4 + 1 + 3 + MSC_PROOF_ID_LEN + MSC_PROOF_TOKEN_LEN)
 
 typedef enum {
-    MSC_PROOF_READY = 1,        /* destination: the whole context is staged */
-    MSC_PROOF_RELEASE = 2,      /* source: the guest is yours */
-    MSC_PROOF_DONE = 3,         /* destination: taken */
-    MSC_PROOF_ABANDON = 4,      /* destination: it will never run here */
+    MSC_PROOF_READY = 1,   /* destination: the whole context is staged */
+    MSC_PROOF_RELEASE = 2, /* source: the guest is yours */
+    MSC_PROOF_DONE = 3,    /* destination: taken */
+    MSC_PROOF_ABANDON = 4, /* destination: it will never run here */
     MSC_PROOF_LAST = MSC_PROOF_ABANDON,
 } MscProofKind;
 

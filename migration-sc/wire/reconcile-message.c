@@ -8,7 +8,7 @@
 #include "error.h"
 #include "format.h"
 
-#define RECONCILE_MAGIC 0x4d534352u     /* "MSCR" */
+#define RECONCILE_MAGIC 0x4d534352u /* "MSCR" */
 #define RECONCILE_VERSION 1
 
 static void put_bytes(GByteArray *out, GBytes *bytes)
@@ -43,7 +43,8 @@ static GBytes *take_proof(MscReader *r)
     const uint8_t *data;
 
     return len == MSC_PROOF_LEN && msc_reader_view(r, &data, len)
-        ? g_bytes_new(data, len) : NULL;
+               ? g_bytes_new(data, len)
+               : NULL;
 }
 
 bool msc_reconcile_question_decode(GBytes *bytes, MscReconcileQuestion *q,
@@ -56,16 +57,14 @@ bool msc_reconcile_question_decode(GBytes *bytes, MscReconcileQuestion *q,
     MscReader r;
 
     memset(q, 0, sizeof(*q));
-    msc_reader_init(&r, g_bytes_get_data(bytes, NULL),
-                    g_bytes_get_size(bytes));
+    msc_reader_init(&r, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes));
     if (!msc_reader_u32(&r, &magic) || magic != RECONCILE_MAGIC ||
         !msc_reader_u8(&r, &version) || version != RECONCILE_VERSION ||
         !msc_reader_view(&r, &got, sizeof(zero)) ||
         memcmp(got, zero, sizeof(zero)) ||
         !msc_reader_copy(&r, q->id, sizeof(q->id)) ||
         (msc_reader_left(&r) && !(q->proof = take_proof(&r)))) {
-        return msc_reader_error(&r, errp, "reconciling",
-                                "malformed question");
+        return msc_reader_error(&r, errp, "reconciling", "malformed question");
     }
     return true;
 }
@@ -94,8 +93,7 @@ bool msc_reconcile_answer_decode(GBytes *bytes, MscReconcileWord *word,
     MscReader r;
 
     *proof = NULL;
-    msc_reader_init(&r, g_bytes_get_data(bytes, NULL),
-                    g_bytes_get_size(bytes));
+    msc_reader_init(&r, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes));
     if (!msc_reader_u8(&r, &got) || got < MSC_RECONCILE_WAIT ||
         got > MSC_RECONCILE_PROOF ||
         (got == MSC_RECONCILE_PROOF && !(*proof = take_proof(&r)))) {

@@ -18,12 +18,12 @@
 
 typedef struct {
     uint8_t id[MSC_PROOF_ID_LEN];
-    GBytes *proof;              /* or NULL */
+    GBytes *proof; /* or NULL */
 } MscReconcileQuestion;
 
 typedef enum {
-    MSC_RECONCILE_WAIT = 1,     /* it has not ended here; ask again */
-    MSC_RECONCILE_KEPT = 2,     /* from the source: it never let go */
+    MSC_RECONCILE_WAIT = 1, /* it has not ended here; ask again */
+    MSC_RECONCILE_KEPT = 2, /* from the source: it never let go */
     MSC_RECONCILE_PROOF = 3,
 } MscReconcileWord;
 

@@ -21,8 +21,8 @@ GPtrArray *msc_sections_new(void)
     return g_ptr_array_new_with_free_func(section_free);
 }
 
-void msc_sections_add(GPtrArray *sections, const char *name,
-                      uint16_t version, uint16_t oldest, GBytes *data)
+void msc_sections_add(GPtrArray *sections, const char *name, uint16_t version,
+                      uint16_t oldest, GBytes *data)
 {
     MscSection *s = g_new0(MscSection, 1);
 
@@ -33,8 +33,7 @@ void msc_sections_add(GPtrArray *sections, const char *name,
     g_ptr_array_add(sections, s);
 }
 
-const MscSection *msc_sections_find(const GPtrArray *sections,
-                                    const char *name)
+const MscSection *msc_sections_find(const GPtrArray *sections, const char *name)
 {
     for (guint i = 0; i < sections->len; i++) {
         const MscSection *s = sections->pdata[i];
@@ -72,8 +71,8 @@ void msc_sections_encode(GPtrArray *sections, GByteArray *out)
     }
 }
 
-static bool section_decode(MscReader *r, GPtrArray *sections,
-                           const char *what, GError **errp)
+static bool section_decode(MscReader *r, GPtrArray *sections, const char *what,
+                           GError **errp)
 {
     g_autofree char *name = NULL;
     g_autoptr(GBytes) data = NULL;

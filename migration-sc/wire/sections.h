@@ -22,13 +22,12 @@ typedef struct {
 
 /* Of MscSection*, freed with the array. */
 GPtrArray *msc_sections_new(void);
-void msc_sections_add(GPtrArray *sections, const char *name,
-                      uint16_t version, uint16_t oldest, GBytes *data);
+void msc_sections_add(GPtrArray *sections, const char *name, uint16_t version,
+                      uint16_t oldest, GBytes *data);
 const MscSection *msc_sections_find(const GPtrArray *sections,
                                     const char *name);
 /* Sorts @sections by name first. */
 void msc_sections_encode(GPtrArray *sections, GByteArray *out);
-GPtrArray *msc_sections_decode(MscReader *r, const char *what,
-                               GError **errp);
+GPtrArray *msc_sections_decode(MscReader *r, const char *what, GError **errp);
 
 #endif

@@ -44,20 +44,22 @@ static MscSession *full(Fixture *f, char **kem)
 
 static void further(const MscSession *session, uint32_t number)
 {
-    g_autoptr(MscHandshake) source = msc_handshake_new_further(
-        MSC_ROLE_SOURCE, session, MSC_CHANNEL_MULTIFD, number, 1, NULL);
-    g_autoptr(MscHandshake) destination = msc_handshake_new_further(
-        MSC_ROLE_DESTINATION, session, 0, 0, 0, NULL);
+    g_autoptr(MscHandshake) source =
+        msc_handshake_new_further(MSC_ROLE_SOURCE, session, MSC_CHANNEL_MULTIFD,
+                                  number, 1, NULL);
+    g_autoptr(MscHandshake) destination =
+        msc_handshake_new_further(MSC_ROLE_DESTINATION, session, 0, 0, 0, NULL);
     g_autoptr(GByteArray) message = g_byte_array_new();
     g_autoptr(GByteArray) reply = g_byte_array_new();
 
     g_assert_cmpint(msc_handshake_step(source, NULL, 0, message, NULL), ==,
                     MSC_STEP_CONTINUE);
-    g_assert_cmpint(msc_handshake_step(destination, message->data,
-                                       message->len, reply, NULL), ==,
-                    MSC_STEP_DONE);
-    g_assert_cmpint(msc_handshake_step(source, reply->data, reply->len,
-                                       message, NULL), ==, MSC_STEP_DONE);
+    g_assert_cmpint(msc_handshake_step(destination, message->data, message->len,
+                                       reply, NULL),
+                    ==, MSC_STEP_DONE);
+    g_assert_cmpint(msc_handshake_step(source, reply->data, reply->len, message,
+                                       NULL),
+                    ==, MSC_STEP_DONE);
 }
 
 static void print(const char *name, const double *values)

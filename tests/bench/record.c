@@ -56,7 +56,8 @@ static void bare(Bench *b, size_t at)
     b->suite->seal(payload, b->suite->encrypts ? b->from + at : payload,
                    b->record, b->buf, MSC_RECORD_HEADER, nonce, key);
     must(b->suite->open(b->to + at, payload, b->record + b->suite->tag_len,
-                        b->buf, MSC_RECORD_HEADER, nonce, key), "libsodium");
+                        b->buf, MSC_RECORD_HEADER, nonce, key),
+         "libsodium");
 }
 
 static void through_records(Bench *b, size_t at)
@@ -123,8 +124,8 @@ static void run(Bench *b, size_t turns)
     printf("{\"suite\": \"%s\", \"record\": %zu, \"memory\": %zu, "
            "\"turns\": %zu, \"libsodium\": \"%s\", \"bare_gbps\": %.2f, "
            "\"record_gbps\": %.2f, \"record_vs_sodium\": %.3f}\n",
-           b->suite->name, b->record, b->memory, turns,
-           sodium_version_string(), m[0], m[1], m[1] / m[0]);
+           b->suite->name, b->record, b->memory, turns, sodium_version_string(),
+           m[0], m[1], m[1] / m[0]);
     msc_sealer_free(b->sealer);
     msc_opener_free(b->opener);
     g_free(v[0]);

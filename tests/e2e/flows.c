@@ -18,7 +18,7 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE         /* accept4() */
+#define _GNU_SOURCE /* accept4() */
 #endif
 #include <arpa/inet.h>
 #include <errno.h>
@@ -36,10 +36,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MAGIC       0x6d736366u     /* "mscf" */
-#define INTERVAL    1500            /* ms between two requests of a flow */
-#define MAX_FLOWS   4096
-#define MARKER      "migration-sc guest RAM marker, never to be seen outside. "
+#define MAGIC 0x6d736366u /* "mscf" */
+#define INTERVAL 1500     /* ms between two requests of a flow */
+#define MAX_FLOWS 4096
+#define MARKER "migration-sc guest RAM marker, never to be seen outside. "
 #define MARKER_SIZE (8 << 20)
 
 enum { OUT, SNAT, IN, DNAT, UDP, OUT6, IN6, PING, KINDS };
@@ -47,17 +47,17 @@ enum { OUT, SNAT, IN, DNAT, UDP, OUT6, IN6, PING, KINDS };
 /* The guest opens what leaves it, the peer what enters. */
 static const struct {
     const char *name;
-    const char *address;        /* where the opener connects to */
+    const char *address; /* where the opener connects to */
     uint16_t port, listen;
     bool guest_opens;
 } kinds[KINDS] = {
-    [OUT]  = { "tcp-out", "203.0.113.5", 7001, 7001, true },
+    [OUT] = { "tcp-out", "203.0.113.5", 7001, 7001, true },
     [SNAT] = { "tcp-snat", "203.0.113.5", 7002, 7002, true },
-    [IN]   = { "tcp-in", "10.20.0.10", 7000, 7000, false },
+    [IN] = { "tcp-in", "10.20.0.10", 7000, 7000, false },
     [DNAT] = { "tcp-dnat", "203.0.113.10", 8000, 7004, false },
-    [UDP]  = { "udp-snat", "203.0.113.5", 7003, 7003, true },
+    [UDP] = { "udp-snat", "203.0.113.5", 7003, 7003, true },
     [OUT6] = { "tcp6-out", "fd00:203::5", 7005, 7005, true },
-    [IN6]  = { "tcp6-in", "fd00:20::10", 7006, 7006, false },
+    [IN6] = { "tcp6-in", "fd00:20::10", 7006, 7006, false },
     [PING] = { "ping-snat", "203.0.113.5", 0, 0, true },
 };
 
@@ -69,20 +69,20 @@ typedef struct {
 } Message;
 
 typedef struct {
-    int fd;                     /* -1: not open */
+    int fd; /* -1: not open */
     bool connecting;
-    uint32_t asked, answered;   /* our requests, and those answered */
-    uint32_t seen;              /* the other end's last request */
+    uint32_t asked, answered; /* our requests, and those answered */
+    uint32_t seen;            /* the other end's last request */
     uint32_t mark_asked, mark_seen;
     int64_t next;
     struct sockaddr_storage from;
-    size_t have, pending;       /* bytes of in, bytes of out left to send */
+    size_t have, pending; /* bytes of in, bytes of out left to send */
     Message in;
     uint8_t out[8 * sizeof(Message)];
-    char why[96];               /* dead: the reason */
+    char why[96]; /* dead: the reason */
 } Flow;
 
-typedef struct {                /* accepted, its flow not known yet */
+typedef struct { /* accepted, its flow not known yet */
     int fd;
     size_t have;
     Message in;
@@ -133,8 +133,8 @@ static bool shared(int fd)
     return fd == listeners[UDP] || fd == listeners[PING];
 }
 
-__attribute__((format(printf, 2, 3)))
-static void dead(Flow *f, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void dead(Flow *f,
+                                                       const char *format, ...)
 {
     va_list ap;
 
@@ -291,7 +291,7 @@ static void readable(Flow *f)
 
     while (f->fd >= 0 && (r = gather(f->fd, &f->in, &f->have)) != 0) {
         if (r < 0 && kind_of(f) == UDP) {
-            return;             /* an ICMP error; the next try may do */
+            return; /* an ICMP error; the next try may do */
         } else if (r < 0) {
             dead(f, "receive: %s", errno ? strerror(errno) : "closed");
         } else if (!intact(&f->in) || &flows[f->in.flow] != f) {
@@ -322,9 +322,9 @@ static void udp_readable(int fd)
             f->fd = fd;
             memcpy(&f->from, &from, sizeof(from));
         } else if (((struct sockaddr_in *)&f->from)->sin_port !=
-                   from.sin_port ||
+                       from.sin_port ||
                    ((struct sockaddr_in *)&f->from)->sin_addr.s_addr !=
-                   from.sin_addr.s_addr) {
+                       from.sin_addr.s_addr) {
             dead(f, "comes from port %d now, was %d: translated anew",
                  ntohs(from.sin_port),
                  ntohs(((struct sockaddr_in *)&f->from)->sin_port));
@@ -376,8 +376,8 @@ static void ping_readable(int fd)
         if (n < 0) {
             return;
         }
-        if (n == sizeof(packet) && packet.ip.ihl == 5 &&
-            intact(&packet.m) && packet.m.flow % KINDS == PING) {
+        if (n == sizeof(packet) && packet.ip.ihl == 5 && intact(&packet.m) &&
+            packet.m.flow % KINDS == PING) {
             pinged(&flows[packet.m.flow], &packet.m, packet.ip.saddr,
                    packet.icmp.un.echo.id);
         }
@@ -431,11 +431,11 @@ static void open_flow(Flow *f)
         f->from = a;
         return;
     }
-    f->fd = socket(a.ss_family, (kind == UDP ? SOCK_DGRAM : SOCK_STREAM) |
-                   SOCK_NONBLOCK, 0);
+    f->fd = socket(a.ss_family,
+                   (kind == UDP ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK, 0);
     f->connecting = kind != UDP;
     if (connect(f->fd, (struct sockaddr *)&a, len) && errno != EINPROGRESS) {
-        close(f->fd);           /* the route may not be there yet */
+        close(f->fd); /* the route may not be there yet */
         f->fd = -1;
         f->connecting = false;
     }
@@ -459,8 +459,9 @@ static void serve(int kind)
     bool v6 = strchr(kinds[kind].address, ':');
     struct sockaddr_storage a;
     socklen_t len = resolve(&a, v6 ? "::" : "0.0.0.0", kinds[kind].listen);
-    int fd = socket(a.ss_family, (kind == UDP ? SOCK_DGRAM : SOCK_STREAM) |
-                    SOCK_NONBLOCK, 0);
+    int fd =
+        socket(a.ss_family,
+               (kind == UDP ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK, 0);
     int on = 1;
 
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
@@ -475,13 +476,12 @@ static void serve(int kind)
 /* Each end hears the other's pings only. */
 static void serve_pings(void)
 {
-    struct icmp_filter filter = {
-        ~(1u << (guest ? ICMP_ECHOREPLY : ICMP_ECHO))
-    };
+    struct icmp_filter filter = { ~(1u
+                                    << (guest ? ICMP_ECHOREPLY : ICMP_ECHO)) };
     int fd = socket(AF_INET, SOCK_RAW | SOCK_NONBLOCK, IPPROTO_ICMP);
 
-    if (fd < 0 || setsockopt(fd, SOL_RAW, ICMP_FILTER, &filter,
-                             sizeof(filter))) {
+    if (fd < 0 ||
+        setsockopt(fd, SOL_RAW, ICMP_FILTER, &filter, sizeof(filter))) {
         perror(kinds[PING].name);
         exit(1);
     }
@@ -521,8 +521,8 @@ static bool good(const Flow *f)
 
 static bool is_open(const Flow *f)
 {
-    return !f->why[0] && (kind_of(f) == PING ? f->seen > 1
-                                             : f->answered && f->seen);
+    return !f->why[0] &&
+           (kind_of(f) == PING ? f->seen > 1 : f->answered && f->seen);
 }
 
 static void report(bool verified)
@@ -550,9 +550,10 @@ static void report(bool verified)
         if (!good(f)) {
             printf("%s{\"flow\": %d, \"kind\": \"%s\", \"why\": \"%s\"}",
                    shown++ ? ", " : "", i, kinds[i % KINDS].name,
-                   f->why[0] ? f->why : f->answered <= f->mark_asked &&
-                   kind_of(f) != PING ?
-                   "no answer came" : "the guest's requests stopped");
+                   f->why[0] ? f->why
+                   : f->answered <= f->mark_asked && kind_of(f) != PING
+                       ? "no answer came"
+                       : "the guest's requests stopped");
         }
     }
     printf("]}\n");
@@ -619,8 +620,10 @@ static void loop(void)
 
             if (f->fd >= 0 && !shared(f->fd)) {
                 owner[n] = i;
-                p[n++] = (struct pollfd){ f->fd, POLLIN |
-                    (f->connecting || f->pending ? POLLOUT : 0), 0 };
+                p[n++] = (struct pollfd){
+                    f->fd, POLLIN | (f->connecting || f->pending ? POLLOUT : 0),
+                    0
+                };
             }
         }
         for (int i = 0; i < n_strangers; i++) {

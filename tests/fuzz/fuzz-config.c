@@ -10,8 +10,8 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     g_autoptr(GError) err = NULL;
-    g_autoptr(MscConfig) config = msc_config_parse((const char *)data, size,
-                                                   &err);
+    g_autoptr(MscConfig) config =
+        msc_config_parse((const char *)data, size, &err);
 
     fuzz_must(!config == !!err);
     if (config) {

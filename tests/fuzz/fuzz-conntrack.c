@@ -49,7 +49,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     fuzz_needs(data, size);
     if (!payload != !!err) {
-        abort();                /* refused without a reason */
+        abort(); /* refused without a reason */
     }
     if (!payload) {
         return 0;
@@ -57,7 +57,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     first = msc_payload_encode(payload);
     again = msc_payload_decode(first, NULL);
     if (!again) {
-        abort();                /* our own encoding is refused */
+        abort(); /* our own encoding is refused */
     }
     second = msc_payload_encode(again);
     if (!g_bytes_equal(first, second)) {

@@ -43,8 +43,8 @@ static randombytes_implementation fixed = {
     .buf = fixed_buf,
 };
 
-static char *accept_peer(const uint8_t key[MSC_IDENTITY_KEY_LEN],
-                         void *opaque, GError **errp)
+static char *accept_peer(const uint8_t key[MSC_IDENTITY_KEY_LEN], void *opaque,
+                         GError **errp)
 {
     (void)key;
     (void)opaque;
@@ -85,7 +85,7 @@ static MscStep step(MscHandshake *hs, const uint8_t *in, size_t len,
     MscStep result = msc_handshake_step(hs, in, len, out, &err);
 
     if ((result == MSC_STEP_FAILED) != (err != NULL)) {
-        abort();                /* failed without a reason */
+        abort(); /* failed without a reason */
     }
     return result;
 }
@@ -151,7 +151,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         len = MIN(len, size - at);
         result = step(victim, data + at, len, out);
         if (result == MSC_STEP_DONE) {
-            abort();            /* let in without a key */
+            abort(); /* let in without a key */
         }
         if (result == MSC_STEP_FAILED) {
             break;

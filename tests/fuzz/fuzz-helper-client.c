@@ -25,8 +25,8 @@ static void take_keys(const GByteArray *p, GByteArray *again, GError **errp)
     }
 }
 
-static void take_stats(const GByteArray *p, bool with_proof,
-                       GByteArray *again, GError **errp)
+static void take_stats(const GByteArray *p, bool with_proof, GByteArray *again,
+                       GError **errp)
 {
     g_autoptr(GBytes) proof = NULL;
     MscContextStats stats;
@@ -37,8 +37,8 @@ static void take_stats(const GByteArray *p, bool with_proof,
     }
 }
 
-static void take_answer(unsigned type, const GByteArray *p,
-                        GByteArray *again, GError **errp)
+static void take_answer(unsigned type, const GByteArray *p, GByteArray *again,
+                        GError **errp)
 {
     MscOpenedMessage opened;
     MscVerdict verdict;
@@ -62,7 +62,7 @@ static void take_answer(unsigned type, const GByteArray *p,
         }
         break;
     default:
-        msc_put_bytes(again, p->data, p->len);      /* opaque */
+        msc_put_bytes(again, p->data, p->len); /* opaque */
     }
 }
 
@@ -83,8 +83,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fuzz_must(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
     fuzz_must(send(pair[0], data + 1, size - 1, 0) == (ssize_t)size - 1);
     shutdown(pair[0], SHUT_WR);
-    ok = msc_client_exchange(pair[1], (uint16_t)type, NULL, -1, WAIT_MS,
-                             &reply, &err);
+    ok = msc_client_exchange(pair[1], (uint16_t)type, NULL, -1, WAIT_MS, &reply,
+                             &err);
     fuzz_must(ok == !err);
     if (ok) {
         fuzz_must(reply.type == (type | MSC_MSG_REPLY));

@@ -55,7 +55,7 @@ static bool decode(const MscFrame *f, GByteArray *again, bool *known,
         }
         return ok;
     }
-    *known = false;             /* opaque here, or no such message */
+    *known = false; /* opaque here, or no such message */
     return true;
 }
 
@@ -67,8 +67,9 @@ static void read_all(int fd)
     for (;;) {
         g_autoptr(GByteArray) again = g_byte_array_new();
         g_autoptr(GError) err = NULL;
-        MscFrameResult result = msc_frame_recv(
-            fd, &frame, msc_deadline(WAIT_MS), WAIT_MS, "QEMU", &err);
+        MscFrameResult result =
+            msc_frame_recv(fd, &frame, msc_deadline(WAIT_MS), WAIT_MS, "QEMU",
+                           &err);
         bool known = true, ok;
 
         fuzz_must((result == MSC_FRAME_FAILED) == !!err);

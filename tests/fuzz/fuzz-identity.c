@@ -38,12 +38,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     g_autofree char *text = NULL;
     g_autoptr(GError) err = NULL;
     g_autoptr(MscPeer) again = NULL;
-    g_autoptr(MscPeer) peer = msc_peer_parse("fuzz", (const char *)data, size,
-                                             &err);
+    g_autoptr(MscPeer) peer =
+        msc_peer_parse("fuzz", (const char *)data, size, &err);
 
     try_own_key((const char *)data, size);
     if (!peer != !!err) {
-        abort();                /* refused without a reason */
+        abort(); /* refused without a reason */
     }
     if (!peer) {
         return 0;
@@ -54,7 +54,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     text = msc_peer_format(peer);
     again = msc_peer_parse("fuzz", text, strlen(text), NULL);
     if (!again || !same(peer, again)) {
-        abort();                /* a limit was lost on the way */
+        abort(); /* a limit was lost on the way */
     }
     return 0;
 }

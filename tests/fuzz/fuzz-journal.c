@@ -10,8 +10,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     g_autoptr(GError) err = NULL;
-    g_autoptr(MscEntry) entry = msc_entry_parse((const char *)data, size,
-                                                &err);
+    g_autoptr(MscEntry) entry = msc_entry_parse((const char *)data, size, &err);
     g_autoptr(MscEntry) again = NULL;
     g_autofree char *text = NULL, *same = NULL;
 

@@ -31,7 +31,6 @@ static void check_message(const uint8_t *p, uint32_t len)
     uint32_t at = NLMSG_HDRLEN + NLMSG_ALIGN(sizeof(struct nfgenmsg));
     bool first = true;
 
-
     fuzz_must(nlh->nlmsg_len <= len && nlh->nlmsg_len % 4 == 0);
     while (at < nlh->nlmsg_len) {
         const struct nlattr *nla = (const void *)(p + at);
@@ -59,8 +58,7 @@ static void check_batch(const MscNftBatch *batch)
         fuzz_must(nlh->nlmsg_len >= NLMSG_HDRLEN &&
                   nlh->nlmsg_len <= batch->bytes->len - at);
         if (at) {
-            g_autofree char *text =
-                msc_nft_batch_text(batch, nlh->nlmsg_seq);
+            g_autofree char *text = msc_nft_batch_text(batch, nlh->nlmsg_seq);
 
             fuzz_must(text != NULL);
             check_message(batch->bytes->data + at, batch->bytes->len - at);

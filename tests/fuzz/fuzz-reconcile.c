@@ -28,7 +28,8 @@ static GBytes *answer(GBytes *in, GError **errp)
     MscReconcileWord word;
 
     return msc_reconcile_answer_decode(in, &word, &proof, errp)
-        ? msc_reconcile_answer_encode(word, proof) : NULL;
+               ? msc_reconcile_answer_encode(word, proof)
+               : NULL;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

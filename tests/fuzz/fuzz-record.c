@@ -60,7 +60,7 @@ static void take_payload(MscOpener *o, size_t *taken)
     len = msc_opener_read(o, &iov, 1);
     *taken += len;
     if (*taken > sizeof(payload) || memcmp(got, payload, sizeof(payload))) {
-        abort();                /* handed out what nobody sealed */
+        abort(); /* handed out what nobody sealed */
     }
 }
 
@@ -86,17 +86,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     {
         g_autoptr(GByteArray) same = true_stream(&keys);
 
-        changed = stream->len < whole ||
-                  memcmp(stream->data, same->data, whole);
+        changed =
+            stream->len < whole || memcmp(stream->data, same->data, whole);
     }
-    while (!err && at < stream->len &&
-           msc_opener_state(o) == MSC_OPENER_MORE) {
+    while (!err && at < stream->len && msc_opener_state(o) == MSC_OPENER_MORE) {
         size_t space;
         uint8_t *p = msc_opener_space(o, &space);
         size_t n = MIN(MIN(step, space), stream->len - at);
 
         if (!n) {
-            abort();            /* no way on, and no reason */
+            abort(); /* no way on, and no reason */
         }
         memcpy(p, stream->data + at, n);
         at += n;
@@ -106,7 +105,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         take_payload(o, &taken);
     }
     if (msc_opener_eof(o, NULL) == changed) {
-        abort();                /* END is real, or the stream was cut */
+        abort(); /* END is real, or the stream was cut */
     }
     msc_opener_free(o);
     return 0;

@@ -50,10 +50,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     if (plain->len && (plain->len != sizeof(text) ||
                        memcmp(plain->data, text, sizeof(text)))) {
-        abort();                /* handed out what nobody sealed */
+        abort(); /* handed out what nobody sealed */
     }
     if (ended && !plain->len) {
-        abort();                /* END without what it covers */
+        abort(); /* END without what it covers */
     }
     msc_context_sealer_free(s);
     msc_context_opener_free(o);

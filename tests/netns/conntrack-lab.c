@@ -128,8 +128,8 @@ void lab_set_u16(MscFlow *flow, enum nf_conntrack_attr attr, uint16_t port)
     nfct_set_attr_u16(flow, attr, htons(port));
 }
 
-MscFlow *lab_flow(uint8_t l4, const char *src, uint16_t sport,
-                  const char *dst, uint16_t dport)
+MscFlow *lab_flow(uint8_t l4, const char *src, uint16_t sport, const char *dst,
+                  uint16_t dport)
 {
     MscFlow *flow = nfct_new();
     bool v6 = strchr(src, ':');
@@ -271,24 +271,49 @@ static const struct {
     uint8_t len;
     const char *name;
 } moved[] = {
-#define MOVED(attr, len) { ATTR_##attr, len, #attr }
-    MOVED(ORIG_L3PROTO, 1), MOVED(ORIG_L4PROTO, 1), MOVED(ORIG_IPV4_SRC, 4),
-    MOVED(ORIG_IPV4_DST, 4), MOVED(ORIG_IPV6_SRC, 16),
-    MOVED(ORIG_IPV6_DST, 16), MOVED(ORIG_PORT_SRC, 2),
-    MOVED(ORIG_PORT_DST, 2), MOVED(REPL_IPV4_SRC, 4), MOVED(REPL_IPV4_DST, 4),
-    MOVED(REPL_IPV6_SRC, 16), MOVED(REPL_IPV6_DST, 16),
-    MOVED(REPL_PORT_SRC, 2), MOVED(REPL_PORT_DST, 2), MOVED(ICMP_TYPE, 1),
-    MOVED(ICMP_CODE, 1), MOVED(ICMP_ID, 2), MOVED(MARK, 4), MOVED(ZONE, 2),
-    MOVED(ORIG_ZONE, 2), MOVED(REPL_ZONE, 2), MOVED(TCP_STATE, 1),
-    MOVED(TCP_WSCALE_ORIG, 1), MOVED(TCP_WSCALE_REPL, 1),
-    MOVED(SCTP_STATE, 1), MOVED(SCTP_VTAG_ORIG, 4), MOVED(SCTP_VTAG_REPL, 4),
+#define MOVED(attr, len)        \
+    {                           \
+        ATTR_##attr, len, #attr \
+    }
+    MOVED(ORIG_L3PROTO, 1),
+    MOVED(ORIG_L4PROTO, 1),
+    MOVED(ORIG_IPV4_SRC, 4),
+    MOVED(ORIG_IPV4_DST, 4),
+    MOVED(ORIG_IPV6_SRC, 16),
+    MOVED(ORIG_IPV6_DST, 16),
+    MOVED(ORIG_PORT_SRC, 2),
+    MOVED(ORIG_PORT_DST, 2),
+    MOVED(REPL_IPV4_SRC, 4),
+    MOVED(REPL_IPV4_DST, 4),
+    MOVED(REPL_IPV6_SRC, 16),
+    MOVED(REPL_IPV6_DST, 16),
+    MOVED(REPL_PORT_SRC, 2),
+    MOVED(REPL_PORT_DST, 2),
+    MOVED(ICMP_TYPE, 1),
+    MOVED(ICMP_CODE, 1),
+    MOVED(ICMP_ID, 2),
+    MOVED(MARK, 4),
+    MOVED(ZONE, 2),
+    MOVED(ORIG_ZONE, 2),
+    MOVED(REPL_ZONE, 2),
+    MOVED(TCP_STATE, 1),
+    MOVED(TCP_WSCALE_ORIG, 1),
+    MOVED(TCP_WSCALE_REPL, 1),
+    MOVED(SCTP_STATE, 1),
+    MOVED(SCTP_VTAG_ORIG, 4),
+    MOVED(SCTP_VTAG_REPL, 4),
     MOVED(ORIG_NAT_SEQ_CORRECTION_POS, 4),
-    MOVED(ORIG_NAT_SEQ_OFFSET_BEFORE, 4), MOVED(ORIG_NAT_SEQ_OFFSET_AFTER, 4),
+    MOVED(ORIG_NAT_SEQ_OFFSET_BEFORE, 4),
+    MOVED(ORIG_NAT_SEQ_OFFSET_AFTER, 4),
     MOVED(REPL_NAT_SEQ_CORRECTION_POS, 4),
-    MOVED(REPL_NAT_SEQ_OFFSET_BEFORE, 4), MOVED(REPL_NAT_SEQ_OFFSET_AFTER, 4),
-    MOVED(MASTER_L3PROTO, 1), MOVED(MASTER_L4PROTO, 1),
-    MOVED(MASTER_IPV4_SRC, 4), MOVED(MASTER_IPV4_DST, 4),
-    MOVED(MASTER_PORT_SRC, 2), MOVED(MASTER_PORT_DST, 2),
+    MOVED(REPL_NAT_SEQ_OFFSET_BEFORE, 4),
+    MOVED(REPL_NAT_SEQ_OFFSET_AFTER, 4),
+    MOVED(MASTER_L3PROTO, 1),
+    MOVED(MASTER_L4PROTO, 1),
+    MOVED(MASTER_IPV4_SRC, 4),
+    MOVED(MASTER_IPV4_DST, 4),
+    MOVED(MASTER_PORT_SRC, 2),
+    MOVED(MASTER_PORT_DST, 2),
 #undef MOVED
 };
 
@@ -299,9 +324,9 @@ static void assert_same_labels(const MscFlow *a, const MscFlow *b)
         int i = 0;
 
         for (const MscFlow *f = a; f; f = f == a ? b : NULL, i++) {
-            set[i] = nfct_attr_is_set(f, ATTR_CONNLABELS) > 0 &&
-                     nfct_bitmask_test_bit(nfct_get_attr(f, ATTR_CONNLABELS),
-                                           bit);
+            set[i] =
+                nfct_attr_is_set(f, ATTR_CONNLABELS) > 0 &&
+                nfct_bitmask_test_bit(nfct_get_attr(f, ATTR_CONNLABELS), bit);
         }
         g_assert_true(set[0] == set[1]);
     }
@@ -313,8 +338,8 @@ static void assert_same_flow(const MscFlow *a, const MscFlow *b, bool lenient,
     static const enum nf_conntrack_attr flags[] = { ATTR_TCP_FLAGS_ORIG,
                                                     ATTR_TCP_FLAGS_REPL };
     /* NAT to where the flow goes anyway is one binding more or less. */
-    const uint32_t compared = ~(uint32_t)(IPS_NAT_DONE_MASK | IPS_OFFLOAD |
-                                          IPS_HW_OFFLOAD);
+    const uint32_t compared =
+        ~(uint32_t)(IPS_NAT_DONE_MASK | IPS_OFFLOAD | IPS_HW_OFFLOAD);
     g_autofree char *text = msc_flow_describe(a);
     const char *helper[2];
     guint left;
@@ -323,21 +348,23 @@ static void assert_same_flow(const MscFlow *a, const MscFlow *b, bool lenient,
         int set = nfct_attr_is_set(a, moved[i].attr);
 
         if (set != nfct_attr_is_set(b, moved[i].attr) ||
-            (set > 0 && memcmp(nfct_get_attr(a, moved[i].attr),
-                               nfct_get_attr(b, moved[i].attr),
-                               moved[i].len))) {
+            (set > 0 &&
+             memcmp(nfct_get_attr(a, moved[i].attr),
+                    nfct_get_attr(b, moved[i].attr), moved[i].len))) {
             g_error("%s: %s is not what it was", text, moved[i].name);
         }
     }
     assert_same_labels(a, b);
     if ((nfct_get_attr_u32(a, ATTR_STATUS) ^
-         nfct_get_attr_u32(b, ATTR_STATUS)) & compared) {
+         nfct_get_attr_u32(b, ATTR_STATUS)) &
+        compared) {
         g_error("%s: status %#x became %#x", text,
                 nfct_get_attr_u32(a, ATTR_STATUS),
                 nfct_get_attr_u32(b, ATTR_STATUS));
     }
-    for (size_t i = 0; nfct_attr_is_set(a, ATTR_TCP_STATE) > 0 &&
-                       i < G_N_ELEMENTS(flags); i++) {
+    for (size_t i = 0;
+         nfct_attr_is_set(a, ATTR_TCP_STATE) > 0 && i < G_N_ELEMENTS(flags);
+         i++) {
         uint8_t was = nfct_get_attr_u8(a, flags[i]);
 
         g_assert_cmphex(nfct_get_attr_u8(b, flags[i]), ==,
@@ -348,8 +375,7 @@ static void assert_same_flow(const MscFlow *a, const MscFlow *b, bool lenient,
     g_assert_cmpstr(helper[0], ==, helper[1]);
     /* It was read some time after; never is there more of it. */
     left = nfct_get_attr_u32(b, ATTR_TIMEOUT);
-    g_assert_cmpuint(left + transit_s, <=,
-                     nfct_get_attr_u32(a, ATTR_TIMEOUT));
+    g_assert_cmpuint(left + transit_s, <=, nfct_get_attr_u32(a, ATTR_TIMEOUT));
     g_assert_cmpuint(left + transit_s + 60, >=,
                      nfct_get_attr_u32(a, ATTR_TIMEOUT));
 }
@@ -359,8 +385,7 @@ void lab_assert_same(const GPtrArray *before, const GPtrArray *after,
 {
     g_assert_cmpuint(before->len, ==, after->len);
     for (guint i = 0; i < before->len; i++) {
-        assert_same_flow(before->pdata[i], after->pdata[i], lenient,
-                         transit_s);
+        assert_same_flow(before->pdata[i], after->pdata[i], lenient, transit_s);
     }
 }
 

@@ -36,8 +36,8 @@ MscSelector *lab_guest(void);
 void lab_add_address(GArray *list, const char *address);
 
 /* A flow as if the kernel had dumped it.  @src and @dst of one family. */
-MscFlow *lab_flow(uint8_t l4, const char *src, uint16_t sport,
-                  const char *dst, uint16_t dport);
+MscFlow *lab_flow(uint8_t l4, const char *src, uint16_t sport, const char *dst,
+                  uint16_t dport);
 void lab_set_u16(MscFlow *flow, enum nf_conntrack_attr attr, uint16_t port);
 /* The reply tuple's end: what the originator or responder is translated to. */
 void lab_snat(MscFlow *flow, const char *address, uint16_t port);

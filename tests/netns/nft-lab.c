@@ -75,8 +75,8 @@ char *nft_listing(bool json)
 {
     g_autofree char *all = json ? lab_output("nft -j -nn list ruleset")
                                 : lab_output("nft -nn list ruleset");
-    g_autofree char *plain = replace(
-        all, "\"handle\": [0-9]+, |, \"handle\": [0-9]+", "");
+    g_autofree char *plain =
+        replace(all, "\"handle\": [0-9]+, |, \"handle\": [0-9]+", "");
 
     return json ? replace(plain, "\"expires\": [0-9]+", "\"expires\": 0")
                 : replace(plain, "expires [0-9hms]+", "expires 0s");
@@ -108,8 +108,7 @@ GBytes *nft_summary(const MscSelector *s)
     return summary;
 }
 
-GBytes *nft_restore(const MscSelector *s, GBytes *payload,
-                    uint64_t transit_us)
+GBytes *nft_restore(const MscSelector *s, GBytes *payload, uint64_t transit_us)
 {
     g_autoptr(GError) err = NULL;
     MscProviderStats stats;

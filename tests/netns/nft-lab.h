@@ -15,7 +15,7 @@
 
 typedef struct {
     int host_a, host_b;
-    MscSelector *a, *b;         /* how each registers the guest */
+    MscSelector *a, *b; /* how each registers the guest */
 } NftLab;
 
 /* @table: "FAMILY NAME".  The caller is on host A.  B takes rules for any
@@ -35,8 +35,7 @@ char *nft_on_b(const char *text);
 GBytes *nft_collect(const MscSelector *s);
 GBytes *nft_summary(const MscSelector *s);
 /* Validates, prepares and stages; what was replaced. */
-GBytes *nft_restore(const MscSelector *s, GBytes *payload,
-                    uint64_t transit_us);
+GBytes *nft_restore(const MscSelector *s, GBytes *payload, uint64_t transit_us);
 /* The reasons of check, joined by newlines; "" if willing. */
 char *nft_reasons(const MscSelector *s, GBytes *summary);
 

@@ -233,7 +233,7 @@ static void test_clashes_before_ram(void)
     g_assert_cmpuint(reasons->len, ==, 17);
     for (guint i = 0; i < 16; i++) {
         g_assert_nonnull(strstr(reasons->pdata[i], "clashes with udp "
-                                "10.20.0.66:"));
+                                                   "10.20.0.66:"));
     }
     g_assert_nonnull(strstr(reasons->pdata[16], "4 more"));
     lab_host_free(a);
@@ -292,7 +292,7 @@ static void test_filters_do_what_the_probe_says(void)
     guint filters = msc_ct_filters();
     g_autofree char *text = msc_ct_filters_describe();
 
-    g_assert_cmpuint(lab_count(), ==, 0);       /* it leaves nothing */
+    g_assert_cmpuint(lab_count(), ==, 0); /* it leaves nothing */
     g_test_message("%s", text);
     for (int v6 = 0; v6 <= 1; v6++) {
         const char *mine = v6 ? GUEST6 : GUEST, *peer = v6 ? PEER6 : PEER;
@@ -315,13 +315,13 @@ static void test_filters_do_what_the_probe_says(void)
             g_autoptr(MscCt) ct = msc_ct_open(NULL);
             g_autoptr(GError) err = NULL;
 
-            if (!msc_ct_query(ct, &query, count, &c, &err) ||
-                c.matching != 1 || c.others) {
+            if (!msc_ct_query(ct, &query, count, &c, &err) || c.matching != 1 ||
+                c.others) {
                 exact = false;
             }
         }
-        g_assert_true(exact == !!(filters & (v6 ? MSC_FILTER_IPV6
-                                                : MSC_FILTER_IPV4)));
+        g_assert_true(exact ==
+                      !!(filters & (v6 ? MSC_FILTER_IPV6 : MSC_FILTER_IPV4)));
         payload = lab_collect(s, 2);
     }
     lab_host_free(host);
@@ -376,8 +376,7 @@ int main(int argc, char **argv)
     ADD("labels-are-off", test_labels_are_off);
     ADD("helper-is-missing", test_helper_is_missing);
     ADD("every-feature", test_every_feature);
-    ADD("counters-cannot-be-switched-on",
-        test_counters_cannot_be_switched_on);
+    ADD("counters-cannot-be-switched-on", test_counters_cannot_be_switched_on);
     ADD("counters-are-not-needed", test_counters_are_not_needed);
     ADD("clashes-before-ram", test_clashes_before_ram);
     ADD("strangers-in-the-request", test_strangers_in_the_request);

@@ -114,8 +114,8 @@ static void test_expectations_move(void)
         for (guint k = 0; k < 2; k++) {
             const MscExpect *e = back->expects->pdata[k];
             uint32_t left = nfexp_get_attr_u32(e, ATTR_EXP_TIMEOUT);
-            bool permanent = nfexp_get_attr_u32(e, ATTR_EXP_FLAGS) &
-                             NF_CT_EXPECT_PERMANENT;
+            bool permanent =
+                nfexp_get_attr_u32(e, ATTR_EXP_FLAGS) & NF_CT_EXPECT_PERMANENT;
 
             /* 250 and 100 seconds, 10 of them in transit. */
             g_assert_cmpuint(left, <=, permanent ? 240 : 90);

@@ -41,7 +41,8 @@ static const MscProvider *const p = &msc_conntrack_provider;
 static void configure_end(const char *address, const char *router)
 {
     lab_run("ip addr add %s/24 dev eth0 && ip link set eth0 up && "
-            "ip route add default via %s", address, router);
+            "ip route add default via %s",
+            address, router);
 }
 
 /* The current namespace has g0 and p0. */
@@ -135,7 +136,8 @@ static guint counter(const char *name)
 {
     g_autofree char *text =
         lab_output("nft list counter inet t %s | "
-                   "sed -n 's/.*packets \\([0-9]*\\).*/\\1/p'", name);
+                   "sed -n 's/.*packets \\([0-9]*\\).*/\\1/p'",
+                   name);
 
     return (guint)strtoul(text, NULL, 10);
 }
@@ -195,8 +197,9 @@ static void transfer(int from, int to, size_t bytes)
         ssize_t n;
 
         g_assert_cmpint(g_get_monotonic_time(), <, end);
-        n = sent < bytes ? send(from, buf, MIN(bytes - sent, 65536),
-                                MSG_NOSIGNAL) : 0;
+        n = sent < bytes
+                ? send(from, buf, MIN(bytes - sent, 65536), MSG_NOSIGNAL)
+                : 0;
         sent += n > 0 ? (size_t)n : 0;
         wait_for(to, POLLIN, 10);
         n = recv(to, buf, 65536, 0);
@@ -205,7 +208,7 @@ static void transfer(int from, int to, size_t bytes)
 }
 
 typedef struct {
-    int guest, peer;            /* connected to each other */
+    int guest, peer; /* connected to each other */
 } Pair;
 
 static Pair connect_pair(Net *n, uint16_t port)
@@ -291,9 +294,10 @@ static uint32_t queue_seq(int fd, int queue)
     uint32_t seq;
 
     g_assert_cmpint(setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, &queue,
-                               sizeof(queue)), ==, 0);
-    g_assert_cmpint(getsockopt(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, &seq, &len),
+                               sizeof(queue)),
                     ==, 0);
+    g_assert_cmpint(getsockopt(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, &seq, &len), ==,
+                    0);
     return seq;
 }
 
@@ -331,12 +335,14 @@ static void send_out_of_window(Net *n, Pair *pair)
     getsockname(pair->guest, (struct sockaddr *)&local, &len);
     getpeername(pair->guest, (struct sockaddr *)&remote, &len);
     g_assert_cmpint(setsockopt(pair->guest, IPPROTO_TCP, TCP_REPAIR, &on,
-                               sizeof(on)), ==, 0);
-    segment.tcp.seq = htonl(queue_seq(pair->guest, TCP_SEND_QUEUE) +
-                            0x20000000);
+                               sizeof(on)),
+                    ==, 0);
+    segment.tcp.seq =
+        htonl(queue_seq(pair->guest, TCP_SEND_QUEUE) + 0x20000000);
     segment.tcp.ack_seq = htonl(queue_seq(pair->guest, TCP_RECV_QUEUE));
     g_assert_cmpint(setsockopt(pair->guest, IPPROTO_TCP, TCP_REPAIR, &off,
-                               sizeof(off)), ==, 0);
+                               sizeof(off)),
+                    ==, 0);
     segment.ip.version = 4;
     segment.ip.ihl = 5;
     segment.ip.ttl = 64;
@@ -355,14 +361,13 @@ static void send_out_of_window(Net *n, Pair *pair)
     pseudo.protocol = IPPROTO_TCP;
     pseudo.len = htons(sizeof(segment.tcp));
     sum = (uint16_t)~checksum(&pseudo, sizeof(pseudo), 0);
-    segment.tcp.check = htons(checksum(&segment.tcp, sizeof(segment.tcp),
-                                       sum));
+    segment.tcp.check = htons(checksum(&segment.tcp, sizeof(segment.tcp), sum));
     lab_enter(n->guest);
     raw = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
     g_assert_cmpint(raw, >=, 0);
     g_assert_cmpint(sendto(raw, &segment, sizeof(segment), 0,
-                           (struct sockaddr *)&remote, sizeof(remote)), ==,
-                    sizeof(segment));
+                           (struct sockaddr *)&remote, sizeof(remote)),
+                    ==, sizeof(segment));
     close(raw);
 }
 
@@ -469,7 +474,8 @@ static void ftp(bool nat, bool with_expectation)
     say(&control, "USER anonymous\r\n", got);
     say(&control, announce, got);
     g_assert_cmpint(sscanf(got, "PORT %u,%u,%u,%u,%u,%u", &f[0], &f[1], &f[2],
-                           &f[3], &f[4], &f[5]), ==, 6);
+                           &f[3], &f[4], &f[5]),
+                    ==, 6);
     address = g_strdup_printf("%u.%u.%u.%u", f[0], f[1], f[2], f[3]);
     g_assert_cmpstr(address, ==, nat ? NAT : GUEST);
     lab_enter(n.host[0]);
@@ -486,8 +492,8 @@ static void ftp(bool nat, bool with_expectation)
     net_switch(&n);
     lab_restore(s, payload, 0);
     g_assert_cmpuint(expectations(), ==, with_expectation);
-    data.peer = tcp_socket(n.peer, PEER, 20, address,
-                           (uint16_t)(f[4] << 8 | f[5]));
+    data.peer =
+        tcp_socket(n.peer, PEER, 20, address, (uint16_t)(f[4] << 8 | f[5]));
     if (with_expectation) {
         data.guest = accept_one(listener);
         transfer(data.peer, data.guest, BULK);
@@ -500,8 +506,8 @@ static void ftp(bool nat, bool with_expectation)
 
             for (guint i = 0; i < table->len; i++) {
                 bool child = msc_flow_is_child(table->pdata[i]);
-                bool helped = nfct_attr_is_set(table->pdata[i],
-                                               ATTR_HELPER_NAME) > 0;
+                bool helped =
+                    nfct_attr_is_set(table->pdata[i], ATTR_HELPER_NAME) > 0;
 
                 children += child;
                 g_assert_true(child != helped);

@@ -50,8 +50,7 @@ static void assert_moves(const Hosts *h, const MscSelector *s,
     g_assert_cmpuint(lab_count(), ==, 0);
     lab_restore(s, payload, transit_us);
     after = lab_table();
-    lab_assert_same(before, after, true,
-                    (guint)(transit_us / G_USEC_PER_SEC));
+    lab_assert_same(before, after, true, (guint)(transit_us / G_USEC_PER_SEC));
 }
 
 typedef void FillHost(void);
@@ -72,16 +71,16 @@ static void fill_tcp(void)
     for (uint8_t state = TCP_CONNTRACK_SYN_SENT;
          state <= TCP_CONNTRACK_SYN_SENT2; state++) {
         for (int v6 = 0; v6 <= 1; v6++) {
-            MscFlow *flow = lab_flow(IPPROTO_TCP, v6 ? GUEST6 : GUEST,
-                                     (uint16_t)(1000 + state),
-                                     v6 ? PEER6 : PEER, 80);
+            MscFlow *flow =
+                lab_flow(IPPROTO_TCP, v6 ? GUEST6 : GUEST,
+                         (uint16_t)(1000 + state), v6 ? PEER6 : PEER, 80);
 
-            lab_tcp(flow, state, state == TCP_CONNTRACK_TIME_WAIT
-                                     ? IP_CT_TCP_FLAG_CLOSE_INIT |
-                                           IP_CT_TCP_FLAG_WINDOW_SCALE
-                                     : IP_CT_TCP_FLAG_WINDOW_SCALE |
-                                           IP_CT_TCP_FLAG_SACK_PERM,
-                    (uint8_t)(state + 2));
+            lab_tcp(
+                flow, state,
+                state == TCP_CONNTRACK_TIME_WAIT
+                    ? IP_CT_TCP_FLAG_CLOSE_INIT | IP_CT_TCP_FLAG_WINDOW_SCALE
+                    : IP_CT_TCP_FLAG_WINDOW_SCALE | IP_CT_TCP_FLAG_SACK_PERM,
+                (uint8_t)(state + 2));
             if (state == TCP_CONNTRACK_SYN_SENT) {
                 nfct_set_attr_u32(flow, ATTR_STATUS, IPS_CONFIRMED);
             }
@@ -105,11 +104,10 @@ static void fill_plain(void)
     /* Without ports: what the kernel tracks by addresses. */
     lab_create(lab_flow(IPPROTO_ESP, GUEST, 0, PEER, 0));
     flow = lab_flow(IPPROTO_UDP, GUEST, 1003, PEER, 53);
-    nfct_set_attr_u32(flow, ATTR_STATUS, IPS_CONFIRMED);    /* unreplied */
+    nfct_set_attr_u32(flow, ATTR_STATUS, IPS_CONFIRMED); /* unreplied */
     lab_create(flow);
     flow = lab_flow(IPPROTO_UDP, GUEST, 1004, PEER, 53);
-    nfct_set_attr_u32(flow, ATTR_STATUS,
-                      IPS_CONFIRMED | IPS_FIXED_TIMEOUT);
+    nfct_set_attr_u32(flow, ATTR_STATUS, IPS_CONFIRMED | IPS_FIXED_TIMEOUT);
     lab_create(flow);
 }
 
@@ -117,8 +115,8 @@ static void fill_sctp(void)
 {
     for (uint8_t state = SCTP_CONNTRACK_CLOSED;
          state <= SCTP_CONNTRACK_HEARTBEAT_SENT; state++) {
-        MscFlow *flow = lab_flow(IPPROTO_SCTP, GUEST,
-                                 (uint16_t)(1000 + state), PEER, 38412);
+        MscFlow *flow = lab_flow(IPPROTO_SCTP, GUEST, (uint16_t)(1000 + state),
+                                 PEER, 38412);
 
         nfct_set_attr_u8(flow, ATTR_SCTP_STATE, state);
         nfct_set_attr_u32(flow, ATTR_SCTP_VTAG_ORIG, 0xdeadbee0 + state);
@@ -137,8 +135,8 @@ static void fill_nat(void)
 
     for (size_t i = 0; i < G_N_ELEMENTS(with_ports); i++) {
         for (int both = 0; both <= 1; both++) {
-            flow = lab_flow(with_ports[i], GUEST, (uint16_t)(1000 + both),
-                            PEER, 80);
+            flow = lab_flow(with_ports[i], GUEST, (uint16_t)(1000 + both), PEER,
+                            80);
             if (with_ports[i] == IPPROTO_SCTP) {
                 nfct_set_attr_u8(flow, ATTR_SCTP_STATE,
                                  SCTP_CONNTRACK_ESTABLISHED);
@@ -218,8 +216,8 @@ static void fill_seqadj(void)
 {
     static const enum nf_conntrack_attr attrs[] = {
         ATTR_ORIG_NAT_SEQ_CORRECTION_POS, ATTR_ORIG_NAT_SEQ_OFFSET_BEFORE,
-        ATTR_ORIG_NAT_SEQ_OFFSET_AFTER, ATTR_REPL_NAT_SEQ_CORRECTION_POS,
-        ATTR_REPL_NAT_SEQ_OFFSET_BEFORE, ATTR_REPL_NAT_SEQ_OFFSET_AFTER
+        ATTR_ORIG_NAT_SEQ_OFFSET_AFTER,   ATTR_REPL_NAT_SEQ_CORRECTION_POS,
+        ATTR_REPL_NAT_SEQ_OFFSET_BEFORE,  ATTR_REPL_NAT_SEQ_OFFSET_AFTER
     };
     static const uint32_t values[2][6] = {
         { 123456, (uint32_t)-3, 17, 654321, 2, (uint32_t)-9 },
@@ -228,8 +226,8 @@ static void fill_seqadj(void)
     };
 
     for (uint16_t i = 0; i < 2; i++) {
-        MscFlow *flow = lab_flow(IPPROTO_TCP, GUEST, (uint16_t)(1000 + i),
-                                 PEER, 21);
+        MscFlow *flow =
+            lab_flow(IPPROTO_TCP, GUEST, (uint16_t)(1000 + i), PEER, 21);
 
         for (size_t k = 0; k < G_N_ELEMENTS(attrs); k++) {
             nfct_set_attr_u32(flow, attrs[k], values[i][k]);
@@ -263,13 +261,12 @@ static void test_labels(void)
     g_autoptr(MscSelector) s = lab_guest();
     Hosts h = hosts_new();
     /* The kernel keeps labels while a rule uses them. */
-    static const char rule[] =
-        "nft add rule inet lab f ct label set 5";
+    static const char rule[] = "nft add rule inet lab f ct label set 5";
 
     lab_run(rule);
     for (uint16_t i = 0; i < 3; i++) {
-        MscFlow *flow = lab_flow(IPPROTO_UDP, GUEST, (uint16_t)(1000 + i),
-                                 PEER, 53);
+        MscFlow *flow =
+            lab_flow(IPPROTO_UDP, GUEST, (uint16_t)(1000 + i), PEER, 53);
         struct nfct_bitmask *labels = nfct_bitmask_new(127);
 
         nfct_bitmask_set_bit(labels, i * 63u);
@@ -286,10 +283,9 @@ static void test_labels(void)
 /* The kernel's own tool must see no difference either. */
 static void test_tool_sees_no_difference(void)
 {
-    static const char list[] =
-        "conntrack -L 2>/dev/null | sed -E 's/ +/ /g; "
-        "s/^([a-z0-9]+ [0-9]+) [0-9]+/\\1/; "
-        "s/ (use|packets|bytes)=[0-9]+//g' | sort";
+    static const char list[] = "conntrack -L 2>/dev/null | sed -E 's/ +/ /g; "
+                               "s/^([a-z0-9]+ [0-9]+) [0-9]+/\\1/; "
+                               "s/ (use|packets|bytes)=[0-9]+//g' | sort";
     g_autoptr(MscSelector) s = lab_guest();
     Hosts h = hosts_new();
     g_autofree char *before = NULL, *after = NULL;
@@ -336,8 +332,8 @@ static void test_time_in_transit(void)
     lab_restore(s, payload, 200 * G_USEC_PER_SEC);
     left = lab_table();
     g_assert_cmpuint(left->len, ==, 1);
-    g_assert_cmpuint(ntohs(nfct_get_attr_u16(left->pdata[0],
-                                             ATTR_ORIG_PORT_SRC)), ==, 2001);
+    g_assert_cmpuint(
+        ntohs(nfct_get_attr_u16(left->pdata[0], ATTR_ORIG_PORT_SRC)), ==, 2001);
     g_assert_false(msc_flow_is_child(left->pdata[0]));
     hosts_free(&h);
 }
@@ -361,8 +357,8 @@ static void test_child_outlives_its_master(void)
     table = lab_table();
     g_assert_cmpuint(table->len, ==, 3);
     for (guint i = 0; i < table->len; i++) {
-        uint16_t port = ntohs(nfct_get_attr_u16(table->pdata[i],
-                                                ATTR_ORIG_PORT_SRC));
+        uint16_t port =
+            ntohs(nfct_get_attr_u16(table->pdata[i], ATTR_ORIG_PORT_SRC));
 
         /* 50001 lost its master, 50002 still has 50001. */
         g_assert_true(msc_flow_is_child(table->pdata[i]) == (port == 50002));
@@ -374,17 +370,17 @@ static void test_child_outlives_its_master(void)
 static void test_selectors(void)
 {
     static const struct {
-        int zone;               /* or -1 */
-        uint32_t mark, mask;    /* mask 0: no mark */
-        const char *address;    /* or NULL */
+        int zone;            /* or -1 */
+        uint32_t mark, mask; /* mask 0: no mark */
+        const char *address; /* or NULL */
         guint flows;
     } rows[] = {
-        { -1, 0, 0, GUEST, 8 }, { -1, 0, 0, GUEST6, 1 },
-        { -1, 0, 0, PEER6, 1 }, { -1, 0, 0, "10.20.0.11", 8 },
-        { 5, 0, 0, NULL, 8 }, { 5, 0, 0, GUEST, 4 }, { 6, 0, 0, NULL, 0 },
-        { 0, 0, 0, NULL, 10 }, { -1, 0x100, 0xff00, NULL, 8 },
-        { -1, 0x100, 0xffff, NULL, 0 }, { 5, 0x101, 0xffff, GUEST, 2 },
-        { -1, 0x200, 0xff00, NULL, 0 },
+        { -1, 0, 0, GUEST, 8 },         { -1, 0, 0, GUEST6, 1 },
+        { -1, 0, 0, PEER6, 1 },         { -1, 0, 0, "10.20.0.11", 8 },
+        { 5, 0, 0, NULL, 8 },           { 5, 0, 0, GUEST, 4 },
+        { 6, 0, 0, NULL, 0 },           { 0, 0, 0, NULL, 10 },
+        { -1, 0x100, 0xff00, NULL, 8 }, { -1, 0x100, 0xffff, NULL, 0 },
+        { 5, 0x101, 0xffff, GUEST, 2 }, { -1, 0x200, 0xff00, NULL, 0 },
     };
     int host = lab_host_new();
 
@@ -429,11 +425,10 @@ static void test_many(void)
     Hosts h = hosts_new();
 
     for (unsigned i = 0; i < MANY; i++) {
-        MscFlow *flow =
-            i % 3 ? lab_flow(IPPROTO_TCP, GUEST, (uint16_t)(10000 + i), PEER,
-                             443)
-                  : lab_flow(IPPROTO_UDP, GUEST6, (uint16_t)(10000 + i),
-                             PEER6, 53);
+        MscFlow *flow = i % 3 ? lab_flow(IPPROTO_TCP, GUEST,
+                                         (uint16_t)(10000 + i), PEER, 443)
+                              : lab_flow(IPPROTO_UDP, GUEST6,
+                                         (uint16_t)(10000 + i), PEER6, 53);
 
         if (i % 3 == 1) {
             lab_snat(flow, NAT, (uint16_t)(20000 + i));

@@ -16,7 +16,7 @@ static MscFlow *tcp(const char *src, uint16_t sport, uint16_t dport)
 }
 
 #define LENIENT 10000
-#define PER_CALL 4096           /* docs/conntrack.md */
+#define PER_CALL 4096 /* docs/conntrack.md */
 
 /* However many there are, a call looks at so many; what has ended, or made
  * place for another, needs no more looks. */
@@ -39,7 +39,7 @@ static void test_settle_is_bounded(void)
         g_assert_cmpuint(p->settle(s, payload, &memory), ==, LENIENT);
     }
     lab_run("conntrack -F 2>/dev/null");
-    lab_create(tcp(GUEST, 1000, 80));       /* strict, as new ones are */
+    lab_create(tcp(GUEST, 1000, 80)); /* strict, as new ones are */
     while (left) {
         guint now = p->settle(s, payload, &memory);
 

@@ -102,7 +102,7 @@ static void fill_stale(void)
     lab_snat(flow, NAT, 40502);
     nfct_set_attr_u32(flow, ATTR_MARK, 77);
     lab_create(flow);
-    lab_create(tcp(GUEST, 503, 80));    /* nobody's in the payload */
+    lab_create(tcp(GUEST, 503, 80)); /* nobody's in the payload */
 }
 
 /* 500 and 501 as they stand there, 502 behind another port, 504 is new. */
@@ -133,16 +133,16 @@ static void test_abort_restores_the_table(void)
     replaced = p->prepare(s, payload, &err);
     g_assert_no_error(err);
     during = lab_table();
-    assert_untouched(before, during, GUEST);    /* preparing changes nothing */
+    assert_untouched(before, during, GUEST); /* preparing changes nothing */
     g_clear_pointer(&during, g_ptr_array_unref);
     g_assert_true(p->stage(s, payload, 0, &err));
     during = lab_table();
     g_assert_cmpuint(during->len, ==, before->len + 1);
     g_assert_cmpuint(ntohs(nfct_get_attr_u16(find_port(during, 502),
-                                             ATTR_REPL_PORT_DST)), ==, 41502);
-    g_assert_cmpuint(nfct_get_attr_u8(find_port(during, 502),
-                                      ATTR_TCP_STATE), ==,
-                     TCP_CONNTRACK_ESTABLISHED);
+                                             ATTR_REPL_PORT_DST)),
+                     ==, 41502);
+    g_assert_cmpuint(nfct_get_attr_u8(find_port(during, 502), ATTR_TCP_STATE),
+                     ==, TCP_CONNTRACK_ESTABLISHED);
     assert_untouched(before, during, OTHER);
     /* As after a crash: again changes nothing. */
     for (int i = 0; i < 2; i++) {
@@ -211,7 +211,7 @@ static void test_stale_entry_is_replaced(void)
 {
     static const struct {
         const char *name;
-        uint16_t sport, nat_port;   /* of the entry that is there */
+        uint16_t sport, nat_port; /* of the entry that is there */
     } rows[] = {
         { "same tuples", 700, 40700 },
         { "same original tuple, another translation", 700, 40777 },
@@ -231,11 +231,11 @@ static void test_stale_entry_is_replaced(void)
         table = lab_table();
         g_assert_cmpuint(table->len, ==, 1);
         g_assert_cmpuint(ntohs(nfct_get_attr_u16(table->pdata[0],
-                                                 ATTR_ORIG_PORT_SRC)), ==,
-                         700);
+                                                 ATTR_ORIG_PORT_SRC)),
+                         ==, 700);
         g_assert_cmpuint(ntohs(nfct_get_attr_u16(table->pdata[0],
-                                                 ATTR_REPL_PORT_DST)), ==,
-                         40700);
+                                                 ATTR_REPL_PORT_DST)),
+                         ==, 40700);
         lab_host_free(host);
     }
 }
@@ -266,9 +266,9 @@ static void test_clash_is_named_flow_by_flow(void)
     int host = lab_host_new();
     g_autoptr(MscSelector) s = lab_guest();
     g_autoptr(GPtrArray) before = NULL, after = NULL;
-    g_autoptr(GBytes) clashing = payload_of(
-        behind_nat(GUEST, 800, 40101), behind_nat(GUEST, 801, 40801),
-        behind_nat(GUEST, 802, 40102), NULL);
+    g_autoptr(GBytes) clashing =
+        payload_of(behind_nat(GUEST, 800, 40101), behind_nat(GUEST, 801, 40801),
+                   behind_nat(GUEST, 802, 40102), NULL);
     g_autoptr(GBytes) fine = payload_of(behind_nat(GUEST, 801, 40801), NULL);
     g_autoptr(GBytes) replaced = NULL;
     g_autoptr(GError) err = NULL;
@@ -329,8 +329,8 @@ static void test_others_are_not_collected(void)
     payload = msc_payload_decode(bytes, NULL);
     for (guint i = 0; i < payload->flows->len; i++) {
         g_assert_cmphex(nfct_get_attr_u32(payload->flows->pdata[i],
-                                          ATTR_ORIG_IPV4_SRC), ==,
-                        inet_addr(GUEST));
+                                          ATTR_ORIG_IPV4_SRC),
+                        ==, inet_addr(GUEST));
     }
     lab_host_free(host);
 }

@@ -47,12 +47,11 @@ static int G_GNUC_PRINTF(1, 2) run(const char *format, ...)
 static char *options(Lab *lab, int host)
 {
     return g_strdup_printf("--config-dir %s/%d/etc --runtime-dir %s/%d/run "
-                           "--state-dir %s/%d/var", lab->dir, host, lab->dir,
-                           host, lab->dir, host);
+                           "--state-dir %s/%d/var",
+                           lab->dir, host, lab->dir, host, lab->dir, host);
 }
 
-static int G_GNUC_PRINTF(3, 4) cli(Lab *lab, int host, const char *format,
-                                   ...)
+static int G_GNUC_PRINTF(3, 4) cli(Lab *lab, int host, const char *format, ...)
 {
     g_autofree char *o = options(lab, host);
     g_autofree char *command = NULL;
@@ -66,8 +65,8 @@ static int G_GNUC_PRINTF(3, 4) cli(Lab *lab, int host, const char *format,
 }
 
 /* What a command that succeeds prints. */
-static char *G_GNUC_PRINTF(3, 4) cli_output(Lab *lab, int host,
-                                            const char *format, ...)
+static char *G_GNUC_PRINTF(3, 4)
+    cli_output(Lab *lab, int host, const char *format, ...)
 {
     g_autofree char *o = options(lab, host);
     g_autofree char *arguments = NULL;
@@ -82,8 +81,8 @@ static char *G_GNUC_PRINTF(3, 4) cli_output(Lab *lab, int host,
     va_end(args);
     command = g_strdup_printf("ip netns exec %s %s %s %s", lab->netns[host],
                               g_getenv("MIGRATION_SC"), arguments, o);
-    g_assert_true(g_spawn_command_line_sync(command, &out, NULL, &status,
-                                            &err));
+    g_assert_true(
+        g_spawn_command_line_sync(command, &out, NULL, &status, &err));
     g_assert_cmpint(status, ==, 0);
     return out;
 }
@@ -98,18 +97,17 @@ static void die_with_parent(gpointer opaque)
 static void start_daemon(Lab *lab, int host)
 {
     g_autofree char *o = options(lab, host);
-    g_autofree char *command = g_strdup_printf(
-        "ip netns exec %s %s %s", lab->netns[host], g_getenv("MIGRATION_SCD"),
-        o);
+    g_autofree char *command =
+        g_strdup_printf("ip netns exec %s %s %s", lab->netns[host],
+                        g_getenv("MIGRATION_SCD"), o);
     g_auto(GStrv) argv = NULL;
     g_autoptr(GError) err = NULL;
 
     g_shell_parse_argv(command, NULL, &argv, NULL);
     g_spawn_async(NULL, argv, NULL,
                   G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD |
-                      G_SPAWN_STDERR_TO_DEV_NULL |
-                      G_SPAWN_STDOUT_TO_DEV_NULL, die_with_parent, NULL,
-                  &lab->daemon[host], &err);
+                      G_SPAWN_STDERR_TO_DEV_NULL | G_SPAWN_STDOUT_TO_DEV_NULL,
+                  die_with_parent, NULL, &lab->daemon[host], &err);
     g_assert_no_error(err);
     for (int i = 0; cli(lab, host, "status"); i++) {
         g_assert_cmpint(i, <, 100);
@@ -136,20 +134,24 @@ static Lab *lab_new(void)
         MUST("ip netns exec %s nft 'add table inet t; add chain inet t f "
              "{ type filter hook forward priority 0; }; add rule inet t f "
              "ct state established accept; add table ip n; add chain ip n p "
-             "{ type nat hook postrouting priority 100; }'", lab->netns[h]);
+             "{ type nat hook postrouting priority 100; }'",
+             lab->netns[h]);
         g_assert_cmpint(cli(lab, h, "keygen --name host%d", h), ==, 0);
-        g_assert_cmpint(cli(lab, h, "vm add " VM " --name guest --address "
-                            "10.20.0.10 --nat-address 203.0.113.10"), ==, 0);
+        g_assert_cmpint(cli(lab, h,
+                            "vm add " VM " --name guest --address "
+                            "10.20.0.10 --nat-address 203.0.113.10"),
+                        ==, 0);
     }
     for (int h = 0; h < 2; h++) {
         g_assert_cmpint(cli(lab, h, "peer add host%d %s/%d/etc/identity.pub",
-                            1 - h, lab->dir, 1 - h), ==, 0);
+                            1 - h, lab->dir, 1 - h),
+                        ==, 0);
     }
     for (int i = 0; i < FLOWS; i++) {
         MUST("ip netns exec %s conntrack -I -p tcp -s 10.20.0.10 -d 192.0.2.5 "
              "--sport %d --dport 80 --state ESTABLISHED -t 4000 "
-             "-u SEEN_REPLY,ASSURED %s >/dev/null 2>&1", lab->netns[0],
-             1000 + i, i % 2 ? "-n 203.0.113.10" : "");
+             "-u SEEN_REPLY,ASSURED %s >/dev/null 2>&1",
+             lab->netns[0], 1000 + i, i % 2 ? "-n 203.0.113.10" : "");
     }
     start_daemon(lab, 0);
     start_daemon(lab, 1);
@@ -172,8 +174,9 @@ static void lab_free(Lab *lab)
 
 static int count_flows(Lab *lab, int host)
 {
-    g_autofree char *command = g_strdup_printf(
-        "ip netns exec %s conntrack -L 2>/dev/null | wc -l", lab->netns[host]);
+    g_autofree char *command =
+        g_strdup_printf("ip netns exec %s conntrack -L 2>/dev/null | wc -l",
+                        lab->netns[host]);
     FILE *f = popen(command, "r");
     int n = -1;
 
@@ -198,9 +201,9 @@ static void *handshake_thread(void *opaque)
 {
     Move *m = opaque;
 
-    m->channel[1] = msc_client_handshake(m->client[1], m->fd[1],
-                                         (MscChannelKind)0, 0, NULL, 0,
-                                         &m->err[1]);
+    m->channel[1] =
+        msc_client_handshake(m->client[1], m->fd[1], (MscChannelKind)0, 0, NULL,
+                             0, &m->err[1]);
     shutdown(m->fd[1], m->channel[1] ? -1 : SHUT_RDWR);
     return NULL;
 }
@@ -215,9 +218,10 @@ static Move *move_new_of(Lab *lab, const char *vm, int from)
         int host = i ? 1 - from : from;
 
         m->sock[i] = g_strdup_printf("%s/%d/run/helper.sock", lab->dir, host);
-        m->client[i] = msc_client_open(m->sock[i],
-                                       i ? MSC_ROLE_DESTINATION
-                                         : MSC_ROLE_SOURCE, vm, 0, &m->err[i]);
+        m->client[i] =
+            msc_client_open(m->sock[i],
+                            i ? MSC_ROLE_DESTINATION : MSC_ROLE_SOURCE, vm, 0,
+                            &m->err[i]);
     }
     return m;
 }
@@ -234,9 +238,9 @@ static bool move_handshake(Move *m)
     g_assert_no_error(m->err[0]);
     g_assert_no_error(m->err[1]);
     thread = g_thread_new("destination", handshake_thread, m);
-    m->channel[0] = msc_client_handshake(m->client[0], m->fd[0],
-                                         MSC_CHANNEL_MAIN, 0,
-                                         m->expected_peer, 0, &m->err[0]);
+    m->channel[0] =
+        msc_client_handshake(m->client[0], m->fd[0], MSC_CHANNEL_MAIN, 0,
+                             m->expected_peer, 0, &m->err[0]);
     if (!m->channel[0]) {
         shutdown(m->fd[0], SHUT_RDWR);
     }
@@ -277,8 +281,8 @@ static GBytes *move_validate(Move *m)
     MscContextStats stats;
     GBytes *ready = NULL;
 
-    return msc_client_validate(m->client[1], &ready, &stats, &m->err[1])
-               ? ready : NULL;
+    return msc_client_validate(m->client[1], &ready, &stats, &m->err[1]) ? ready
+                                                                         : NULL;
 }
 
 #define PROOF(bytes) g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes)
@@ -289,9 +293,10 @@ static void move_finish(Move *m, GBytes *ready)
     g_autoptr(GBytes) done = NULL;
 
     g_assert_cmpint(msc_client_release(m->client[0], PROOF(ready), &release,
-                                       &m->err[0]), ==, MSC_RELEASE_SENT);
-    g_assert_true(msc_client_commit(m->client[1], PROOF(release), &done,
-                                    &m->err[1]));
+                                       &m->err[0]),
+                    ==, MSC_RELEASE_SENT);
+    g_assert_true(
+        msc_client_commit(m->client[1], PROOF(release), &done, &m->err[1]));
     g_assert_true(msc_client_finish(m->client[0], PROOF(done), &m->err[0]));
 }
 
@@ -345,9 +350,9 @@ static bool move_further(Move *m, uint32_t number)
     }
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, m->fd), ==, 0);
     thread = g_thread_new("destination", handshake_thread, m);
-    m->channel[0] = msc_client_handshake(m->client[0], m->fd[0],
-                                         MSC_CHANNEL_MULTIFD, number, NULL, 0,
-                                         &m->err[0]);
+    m->channel[0] =
+        msc_client_handshake(m->client[0], m->fd[0], MSC_CHANNEL_MULTIFD,
+                             number, NULL, 0, &m->err[0]);
     if (!m->channel[0]) {
         shutdown(m->fd[0], SHUT_RDWR);
     }
@@ -374,8 +379,8 @@ static void test_further_channels(void)
 static void test_trust_ends_in_a_session(void)
 {
     static const struct {
-        int host;               /* the source is host 0 */
-        const char *command;    /* a key file may follow */
+        int host;            /* the source is host 0 */
+        const char *command; /* a key file may follow */
         bool key_file;
         const char *why;
     } rows[] = {
@@ -389,22 +394,21 @@ static void test_trust_ends_in_a_session(void)
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
         Lab *lab = lab_new();
         Move *m = move_new(lab, 0);
-        g_autofree char *key = g_strdup_printf("%s/0/etc/identity.pub",
-                                               lab->dir);
+        g_autofree char *key =
+            g_strdup_printf("%s/0/etc/identity.pub", lab->dir);
 
         g_assert_true(move_handshake(m));
         g_assert_true(move_further(m, 0));
         g_assert_cmpint(cli(lab, rows[i].host, "%s %s", rows[i].command,
-                            rows[i].key_file ? key : ""), ==, 0);
+                            rows[i].key_file ? key : ""),
+                        ==, 0);
         g_assert_false(move_further(m, 1));
-        g_assert_nonnull(strstr(m->err[rows[i].host]->message,
-                                rows[i].why));
+        g_assert_nonnull(strstr(m->err[rows[i].host]->message, rows[i].why));
         move_free(m);
         /* Nor does it begin another one. */
         m = move_new(lab, 0);
         g_assert_false(move_handshake(m));
-        g_assert_nonnull(strstr(m->err[rows[i].host]->message,
-                                rows[i].why));
+        g_assert_nonnull(strstr(m->err[rows[i].host]->message, rows[i].why));
         move_free(m);
         lab_free(lab);
     }
@@ -460,7 +464,7 @@ static void test_nat_clash(void)
          lab->netns[1]);
     g_assert_false(move_handshake(m));
     g_assert_nonnull(strstr(m->err[0]->message, "clashes with tcp "
-                            "10.20.0.77:1001"));
+                                                "10.20.0.77:1001"));
     move_free(m);
     g_assert_cmpint(count_flows(lab, 0), ==, FLOWS);
     lab_free(lab);
@@ -472,22 +476,30 @@ static void test_nat_address_stays(void)
     Move *m;
 
     g_assert_cmpint(cli(lab, 1, "vm remove " VM), ==, 0);
-    g_assert_cmpint(cli(lab, 1, "vm add " VM " --name guest --address "
-                        "10.20.0.10"), ==, 0);
+    g_assert_cmpint(cli(lab, 1,
+                        "vm add " VM " --name guest --address "
+                        "10.20.0.10"),
+                    ==, 0);
     m = move_new(lab, 0);
     g_assert_false(move_handshake(m));
     g_assert_nonnull(strstr(m->err[0]->message, "does not move"));
     move_free(m);
 
     /* No silent change of a registration. */
-    g_assert_cmpint(cli(lab, 0, "vm add " VM " --name guest --address "
-                        "10.20.0.0/16"), !=, 0);
-    g_assert_cmpint(cli(lab, 0, "vm add " VM " --name guest --address "
-                        "10.20.0.10 --nat-address 203.0.113.10"), ==, 0);
+    g_assert_cmpint(cli(lab, 0,
+                        "vm add " VM " --name guest --address "
+                        "10.20.0.0/16"),
+                    !=, 0);
+    g_assert_cmpint(cli(lab, 0,
+                        "vm add " VM " --name guest --address "
+                        "10.20.0.10 --nat-address 203.0.113.10"),
+                    ==, 0);
     g_assert_cmpint(cli(lab, 0, "vm remove " VM), ==, 0);
-    g_assert_cmpint(cli(lab, 0, "vm add " VM " --name guest --address "
+    g_assert_cmpint(cli(lab, 0,
+                        "vm add " VM " --name guest --address "
                         "10.20.0.10 --nat-address 203.0.113.10 "
-                        "--nat-policy leave-behind"), ==, 0);
+                        "--nat-policy leave-behind"),
+                    ==, 0);
     m = move_new(lab, 0);
     g_assert_true(move_handshake(m));
     {
@@ -520,7 +532,7 @@ static void test_context_attacks(void)
     m = move_new(lab, 0);
     g_assert_true(move_handshake(m));
     move_collect(m);
-    g_assert_false(move_stage(m, old));             /* replayed */
+    g_assert_false(move_stage(m, old)); /* replayed */
     g_assert_error(m->err[1], MSC_ERROR, MSC_ERROR_AUTH);
     g_clear_error(&m->err[1]);
     g_assert_null(move_validate(m));
@@ -530,8 +542,7 @@ static void test_context_attacks(void)
     g_assert_true(move_handshake(m));
     move_collect(m);
     bytes = g_bytes_ref(m->chunks->pdata[0]);
-    changed = g_memdup2(g_bytes_get_data(bytes, &len),
-                        g_bytes_get_size(bytes));
+    changed = g_memdup2(g_bytes_get_data(bytes, &len), g_bytes_get_size(bytes));
     len = g_bytes_get_size(bytes);
     changed[len / 2] ^= 1;
     g_assert_false(msc_client_stage(m->client[1], changed, len, NULL));
@@ -540,7 +551,7 @@ static void test_context_attacks(void)
     m = move_new(lab, 0);
     g_assert_true(move_handshake(m));
     move_collect(m);
-    g_ptr_array_remove_index(m->chunks, m->chunks->len - 1);    /* no END */
+    g_ptr_array_remove_index(m->chunks, m->chunks->len - 1); /* no END */
     g_assert_true(move_stage(m, m->chunks));
     g_assert_null(move_validate(m));
     g_assert_nonnull(strstr(m->err[1]->message, "END"));
@@ -548,7 +559,7 @@ static void test_context_attacks(void)
 
     g_assert_cmpint(count_flows(lab, 0), ==, FLOWS);
     g_assert_cmpint(count_flows(lab, 1), ==, 0);
-    migrate(lab, 0);                                /* the control */
+    migrate(lab, 0); /* the control */
     lab_free(lab);
 }
 
@@ -570,14 +581,16 @@ static void test_forged_proofs(void)
     forged = g_memdup2(g_bytes_get_data(ready, NULL), len);
     forged[len - 1] ^= 1;
     g_assert_cmpint(msc_client_release(m->client[0], forged, len, &release,
-                                       NULL), ==, MSC_RELEASE_REFUSED);
+                                       NULL),
+                    ==, MSC_RELEASE_REFUSED);
     /* The destination's own READY is no RELEASE. */
     g_assert_false(msc_client_commit(m->client[1], PROOF(ready), &done, NULL));
     /* Nor does it let go any more. */
     g_assert_false(msc_client_abort(m->client[1], "test", NULL));
     g_assert_true(msc_client_thaw(m->client[0], "test", &m->err[0]));
     g_assert_cmpint(msc_client_release(m->client[0], PROOF(ready), &release,
-                                       NULL), ==, MSC_RELEASE_REFUSED);
+                                       NULL),
+                    ==, MSC_RELEASE_REFUSED);
     move_free(m);
     g_assert_cmpint(cli(lab, 1, "resolve " VM " --there"), ==, 0);
     g_assert_cmpint(count_flows(lab, 0), ==, FLOWS);
@@ -591,8 +604,8 @@ static MscVerdict verdict(Move *m, int side, const char *id)
     MscVerdict v;
 
     g_assert_true(msc_verdict(m->sock[side],
-                              side ? MSC_ROLE_DESTINATION : MSC_ROLE_SOURCE,
-                              VM, id, 5000, &v, &err));
+                              side ? MSC_ROLE_DESTINATION : MSC_ROLE_SOURCE, VM,
+                              id, 5000, &v, &err));
     return v;
 }
 
@@ -626,9 +639,9 @@ static void test_lost_release(void)
         move_collect(m);
         g_assert_true(move_stage(m, m->chunks));
         ready = move_validate(m);
-        g_assert_cmpint(msc_client_release(m->client[0], PROOF(ready),
-                                           &release, NULL), ==,
-                        MSC_RELEASE_SENT);
+        g_assert_cmpint(msc_client_release(m->client[0], PROOF(ready), &release,
+                                           NULL),
+                        ==, MSC_RELEASE_SENT);
         stop_daemon(lab, 0);
         stop_daemon(lab, 1);
         start_daemon(lab, 0);
@@ -642,13 +655,13 @@ static void test_lost_release(void)
         again = give_up(lab, !there);
         g_assert_cmpstr(code, ==, again);
         again[0] = again[0] == '0' ? '1' : '0';
-        g_assert_cmpint(cli(lab, there, "resolve " VM " --here --code %s",
-                            again), ==, 1);
-        g_assert_cmpint(cli(lab, there, "resolve " VM " --here --code %s0",
-                            code), ==, 1);
+        g_assert_cmpint(
+            cli(lab, there, "resolve " VM " --here --code %s", again), ==, 1);
+        g_assert_cmpint(
+            cli(lab, there, "resolve " VM " --here --code %s0", code), ==, 1);
         g_assert_cmpint(verdict(m, there, id), ==, MSC_VERDICT_PENDING);
-        g_assert_cmpint(cli(lab, there, "resolve " VM " --here --code %s",
-                            code), ==, 0);
+        g_assert_cmpint(
+            cli(lab, there, "resolve " VM " --here --code %s", code), ==, 0);
         g_assert_cmpint(verdict(m, 0, id), ==,
                         there ? MSC_VERDICT_DISCARD : MSC_VERDICT_RUN);
         g_assert_cmpint(verdict(m, 1, id), ==,
@@ -675,7 +688,8 @@ static void test_lost_host(void)
     g_assert_true(move_stage(m, m->chunks));
     ready = move_validate(m);
     g_assert_cmpint(msc_client_release(m->client[0], PROOF(ready), &release,
-                                       NULL), ==, MSC_RELEASE_SENT);
+                                       NULL),
+                    ==, MSC_RELEASE_SENT);
     stop_daemon(lab, 1);
     g_assert_cmpint(cli(lab, 0, "resolve " VM " --here"), ==, 1);
     g_assert_cmpint(verdict(m, 0, id), ==, MSC_VERDICT_PENDING);
@@ -727,8 +741,8 @@ static void test_crash_before_release(void)
         if (ready) {
             /* The destination is ready, but the source has forgotten. */
             g_assert_cmpint(msc_client_release(m->client[0], PROOF(ready),
-                                               &release, NULL), ==,
-                            MSC_RELEASE_REFUSED);
+                                               &release, NULL),
+                            ==, MSC_RELEASE_REFUSED);
         }
         g_assert_cmpint(verdict(m, 0, id), ==, MSC_VERDICT_RUN);
         if (ready) {
@@ -768,10 +782,13 @@ static void test_stale_entry(void)
 
     MUST("ip netns exec %s conntrack -I -p tcp -s 10.20.0.10 -d 192.0.2.5 "
          "--sport 1000 --dport 80 --state CLOSE_WAIT -t 40 -u SEEN_REPLY "
-         ">/dev/null 2>&1", lab->netns[1]);
+         ">/dev/null 2>&1",
+         lab->netns[1]);
     migrate(lab, 0);
     g_assert_cmpint(run("ip netns exec %s conntrack -L 2>/dev/null | "
-                        "grep -q CLOSE_WAIT", lab->netns[1]), ==, 1);
+                        "grep -q CLOSE_WAIT",
+                        lab->netns[1]),
+                    ==, 1);
     lab_free(lab);
 }
 
@@ -805,7 +822,8 @@ static void test_new_migration_settles_ready(void)
     /* Under another name the same host is another. */
     g_assert_cmpint(cli(lab, 1, "peer remove host0"), ==, 0);
     g_assert_cmpint(cli(lab, 1, "peer add stranger %s/0/etc/identity.pub",
-                        lab->dir), ==, 0);
+                        lab->dir),
+                    ==, 0);
     m = move_new(lab, 0);
     g_assert_false(move_handshake(m));
     g_assert_nonnull(strstr(m->err[0]->message, "has not ended"));
@@ -814,8 +832,8 @@ static void test_new_migration_settles_ready(void)
     g_assert_cmpint(count_flows(lab, 1), ==, FLOWS);
 
     g_assert_cmpint(cli(lab, 1, "peer remove stranger"), ==, 0);
-    g_assert_cmpint(cli(lab, 1, "peer add host0 %s/0/etc/identity.pub",
-                        lab->dir), ==, 0);
+    g_assert_cmpint(
+        cli(lab, 1, "peer add host0 %s/0/etc/identity.pub", lab->dir), ==, 0);
     migrate(lab, 0);
     g_assert_true(status_says(lab, 1, "began another migration"));
     lab_free(lab);
@@ -837,11 +855,11 @@ static void test_return_settles_released(void)
     g_assert_true(move_stage(m, m->chunks));
     ready = move_validate(m);
     g_assert_cmpint(msc_client_release(m->client[0], PROOF(ready), &release,
-                                       NULL), ==, MSC_RELEASE_SENT);
-    g_assert_true(msc_client_commit(m->client[1], PROOF(release), &done,
-                                    NULL));
+                                       NULL),
+                    ==, MSC_RELEASE_SENT);
+    g_assert_true(msc_client_commit(m->client[1], PROOF(release), &done, NULL));
     again = msc_client_open(m->sock[0], MSC_ROLE_SOURCE, VM, 0, &err);
-    g_assert_null(again);       /* what was given away cannot be sent */
+    g_assert_null(again); /* what was given away cannot be sent */
     g_assert_nonnull(strstr(err->message, "has not ended"));
     move_free(m);
     g_assert_true(status_says(lab, 0, "no receipt came"));
@@ -856,8 +874,11 @@ static void test_address_unknown(void)
     Move *m;
 
     g_assert_cmpint(cli(lab, 1, "peer remove host0"), ==, 0);
-    g_assert_cmpint(cli(lab, 1, "peer add host0 %s/0/etc/identity.pub "
-                        "--address 10.9.0.1", lab->dir), ==, 0);
+    g_assert_cmpint(cli(lab, 1,
+                        "peer add host0 %s/0/etc/identity.pub "
+                        "--address 10.9.0.1",
+                        lab->dir),
+                    ==, 0);
     m = move_new(lab, 0);
     g_assert_false(move_handshake(m));
     g_assert_nonnull(strstr(m->err[1]->message, "may not be at"));
@@ -909,8 +930,10 @@ static void test_two_guests_at_once(void)
     GThread *threads[2];
 
     for (int h = 0; h < 2; h++) {
-        g_assert_cmpint(cli(lab, h, "vm add " VM2 " --name other --address "
-                            "10.20.0.11"), ==, 0);
+        g_assert_cmpint(cli(lab, h,
+                            "vm add " VM2 " --name other --address "
+                            "10.20.0.11"),
+                        ==, 0);
     }
     for (int i = 0; i < 2; i++) {
         threads[i] = g_thread_new("shuttle", shuttle_thread, &shuttles[i]);
@@ -945,16 +968,14 @@ int main(int argc, char **argv)
     g_test_add_func("/handoff/unregistered-vm-is-refused",
                     test_unregistered_vm);
     g_test_add_func("/handoff/nat-clash-is-found-before-ram", test_nat_clash);
-    g_test_add_func("/handoff/nat-address-that-stays",
-                    test_nat_address_stays);
+    g_test_add_func("/handoff/nat-address-that-stays", test_nat_address_stays);
     g_test_add_func("/handoff/context-attacks", test_context_attacks);
     g_test_add_func("/handoff/forged-proofs", test_forged_proofs);
     g_test_add_func("/handoff/lost-release", test_lost_release);
     g_test_add_func("/handoff/lost-host", test_lost_host);
     g_test_add_func("/handoff/restart-in-switchover",
                     test_restart_in_switchover);
-    g_test_add_func("/handoff/crash-before-release",
-                    test_crash_before_release);
+    g_test_add_func("/handoff/crash-before-release", test_crash_before_release);
     g_test_add_func("/handoff/qemu-gone", test_qemu_gone);
     g_test_add_func("/handoff/stale-entry-is-replaced", test_stale_entry);
     g_test_add_func("/handoff/new-migration-settles-ready",

@@ -21,16 +21,16 @@ static const MscProvider *const p = &msc_nft_provider;
 #define ALLOWED 7
 #define FORBIDDEN 9
 
-#define RULES \
-    "table inet g { chain f { type filter hook forward priority 0;\n" \
-    " iifname \"tap7\" udp dport 9 counter packets 100 bytes 1000 drop\n" \
+#define RULES                                                               \
+    "table inet g { chain f { type filter hook forward priority 0;\n"       \
+    " iifname \"tap7\" udp dport 9 counter packets 100 bytes 1000 drop\n"   \
     " iifname \"tap7\" udp dport 7 counter packets 200 bytes 2000 accept\n" \
     "} }\n"
 
 typedef struct {
     NftLab *lab;
-    int guest, peer;            /* namespaces */
-    int sender, receiver;       /* sockets in them */
+    int guest, peer;      /* namespaces */
+    int sender, receiver; /* sockets in them */
     GBytes *payload;
 } Fixture;
 
@@ -91,7 +91,8 @@ static void send_to(const Fixture *f, uint16_t port, char mark)
 
     inet_pton(AF_INET, "192.0.2.5", &a.sin_addr);
     g_assert_cmpint(sendto(f->sender, &mark, 1, 0, (struct sockaddr *)&a,
-                           sizeof(a)), ==, 1);
+                           sizeof(a)),
+                    ==, 1);
 }
 
 /* Packets on a veth are there when the send returns, or soon after. */
@@ -125,7 +126,7 @@ static void test_active_before_the_first_packet(Fixture *f,
     g_autofree char *counters = NULL;
 
     (void)unused;
-    warm_up(f);                 /* the twin: without the rules they pass */
+    warm_up(f); /* the twin: without the rules they pass */
     replaced = nft_restore(f->lab->b, f->payload, 0);
     /* The guest runs from here. */
     for (int i = 0; i < 50; i++) {
@@ -144,7 +145,7 @@ static void test_active_before_the_first_packet(Fixture *f,
 
 typedef struct {
     const Fixture *f;
-    gint stop;                  /* atomic */
+    gint stop; /* atomic */
 } Flood;
 
 static gpointer flood(gpointer opaque)
@@ -198,7 +199,7 @@ static void test_no_gap_while_exchanged(Fixture *f, gconstpointer unused)
 
     (void)unused;
     warm_up(f);
-    nft_load(rules);            /* the guest was here before */
+    nft_load(rules); /* the guest was here before */
     g_assert_cmpuint(leak(f, stage_and_abort), ==, 0);
     /* The twin: the flood finds a gap where there is one. */
     g_assert_cmpuint(leak(f, delete_and_load), >, 0);
@@ -215,7 +216,8 @@ static char *seen_source(const Fixture *f)
 
     g_usleep(20 * 1000);
     g_assert_cmpint(recvfrom(f->receiver, &c, 1, MSG_DONTWAIT,
-                             (struct sockaddr *)&from, &len), ==, 1);
+                             (struct sockaddr *)&from, &len),
+                    ==, 1);
     return g_strdup_printf("%s:%u", inet_ntoa(from.sin_addr),
                            ntohs(from.sin_port));
 }

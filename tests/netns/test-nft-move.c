@@ -126,7 +126,8 @@ static void test_tables_of_others_stay(void)
     g_assert_cmpstr(before, ==, after);
     g_free(after);
     after = lab_output("nft list tables");
-    g_assert_cmpstr(after, ==, "table inet host\ntable bridge g\n"
+    g_assert_cmpstr(after, ==,
+                    "table inet host\ntable bridge g\n"
                     "table inet g");
     /* Retiring takes the guest's table alone. */
     lab_enter(lab->host_a);
@@ -134,7 +135,7 @@ static void test_tables_of_others_stay(void)
     g_free(after);
     after = lab_output("nft list tables");
     g_assert_cmpstr(after, ==, "table inet other\ntable ip g");
-    g_assert_true(p->retire(lab->a, payload, NULL));     /* again: nothing */
+    g_assert_true(p->retire(lab->a, payload, NULL)); /* again: nothing */
 }
 
 /* Somebody made a table of the same name since: it is not what moved. */
@@ -156,7 +157,8 @@ static guint expires(const char *set)
 {
     g_autofree char *text = lab_output(
         "nft -j list set inet g %s | grep -o '\"expires\": [0-9]*' | "
-        "cut -d' ' -f2", set);
+        "cut -d' ' -f2",
+        set);
 
     return (guint)g_ascii_strtoull(text, NULL, 10);
 }
@@ -248,11 +250,11 @@ static void test_long_interval_sets(void)
                                i / 256, i % 256, i / 256, i % 256);
     }
     g_string_append(s, " } } set p { type ipv4_addr . inet_service; "
-                    "flags interval; elements = { ");
+                       "flags interval; elements = { ");
     separator = "";
     for (int i = 0; i < 1000; i++, separator = ", ") {
-        g_string_append_printf(s, "%s10.%d.%d.0/24 . %d-%d", separator,
-                               i / 256, i % 256, i, i + 9);
+        g_string_append_printf(s, "%s10.%d.%d.0/24 . %d-%d", separator, i / 256,
+                               i % 256, i, i + 9);
     }
     g_string_append(s, " } } chain c { ip saddr @s drop; } }");
     nft_load(s->str);
@@ -263,8 +265,8 @@ static void test_long_interval_sets(void)
 int main(int argc, char **argv)
 {
     static const char *const files[] = {
-        "objects", "rules-inet", "rules-ip", "rules-ip6", "rules-arp",
-        "rules-bridge", "rules-netdev",
+        "objects",   "rules-inet",   "rules-ip",     "rules-ip6",
+        "rules-arp", "rules-bridge", "rules-netdev",
     };
 
     g_test_init(&argc, &argv, NULL);
@@ -281,8 +283,7 @@ int main(int argc, char **argv)
     g_test_add_func("/nft/tables-of-others-stay", test_tables_of_others_stay);
     g_test_add_func("/nft/retire-spares-a-newer-table",
                     test_retire_spares_a_newer_table);
-    g_test_add_func("/nft/time-in-transit-counts",
-                    test_time_in_transit_counts);
+    g_test_add_func("/nft/time-in-transit-counts", test_time_in_transit_counts);
     g_test_add_func("/nft/nothing-is-said-of-a-guest-without-tables",
                     test_nothing_is_said_of_a_guest_without_tables);
     g_test_add_func("/nft/long-interval-sets", test_long_interval_sets);

@@ -20,8 +20,8 @@ static const MscProvider *const p = &msc_nft_provider;
 typedef struct {
     const char *name;
     const char *family;
-    const char *chains;         /* of table g */
-    const char *reason;         /* in the refusal, or NULL: taken */
+    const char *chains; /* of table g */
+    const char *reason; /* in the refusal, or NULL: taken */
 } Row;
 
 /* By default rules that come here touch the guest's packets alone.  The
@@ -29,8 +29,8 @@ typedef struct {
 static const Row scopes[] = {
     { "interface-first", "inet",
       "chain f { " HOOK "iifname \"tap7\" tcp dport 25 drop; }", NULL },
-    { "no-interface", "inet",
-      "chain f { " HOOK "tcp dport 25 drop; }", "chain f: rule 1" },
+    { "no-interface", "inet", "chain f { " HOOK "tcp dport 25 drop; }",
+      "chain f: rule 1" },
     { "interface-last", "inet",
       "chain f { " HOOK "tcp dport 25 iifname \"tap7\" drop; }", NULL },
     { "interface-after-the-deed", "inet",
@@ -38,8 +38,8 @@ static const Row scopes[] = {
       "chain f: rule 1" },
     { "not-that-interface", "inet",
       "chain f { " HOOK "iifname != \"tap7\" drop; }", "chain f: rule 1" },
-    { "interface-by-number", "inet",
-      "chain f { " HOOK "oif \"tap7\" drop; }", NULL },
+    { "interface-by-number", "inet", "chain f { " HOOK "oif \"tap7\" drop; }",
+      NULL },
     { "one-of-its-interfaces", "inet",
       "chain f { " HOOK "iifname { \"tap7\", \"eth0\" } drop; }", NULL },
     { "none-of-its-interfaces", "inet",
@@ -52,20 +52,18 @@ static const Row scopes[] = {
       "* : drop } } chain f { " HOOK "iifname vmap @m; }",
       "chain f: rule 1" },
     { "verdicts-by-port", "inet",
-      "chain f { " HOOK "tcp dport vmap { 25 : drop }; }",
-      "chain f: rule 1" },
+      "chain f { " HOOK "tcp dport vmap { 25 : drop }; }", "chain f: rule 1" },
     { "harmless-verdicts", "inet",
       "chain f { " HOOK "tcp dport vmap { 25 : accept, 26 : return }; }",
       NULL },
-    { "its-address", "inet",
-      "chain f { " HOOK "ip daddr 10.20.0.10 drop; }", NULL },
+    { "its-address", "inet", "chain f { " HOOK "ip daddr 10.20.0.10 drop; }",
+      NULL },
     { "its-ipv6-address", "inet",
       "chain f { " HOOK "ip6 saddr fd20::10 drop; }", NULL },
-    { "its-network", "inet",
-      "chain f { " HOOK "ip daddr 10.20.0.0/24 drop; }", "chain f: rule 1" },
-    { "not-its-address", "inet",
-      "chain f { " HOOK "ip daddr != 10.20.0.10 drop; }",
+    { "its-network", "inet", "chain f { " HOOK "ip daddr 10.20.0.0/24 drop; }",
       "chain f: rule 1" },
+    { "not-its-address", "inet",
+      "chain f { " HOOK "ip daddr != 10.20.0.10 drop; }", "chain f: rule 1" },
     { "address-of-another", "inet",
       "chain f { " HOOK "ip daddr 10.20.0.11 drop; }", "chain f: rule 1" },
     { "its-address-in-another-place", "inet",
@@ -74,50 +72,52 @@ static const Row scopes[] = {
       "chain f { type filter hook forward priority 0; policy drop; }",
       "its policy, drop" },
     { "jump", "inet",
-      "chain d { drop; } chain f { " HOOK "iifname \"tap7\" jump d; }",
-      NULL },
-    { "jump-by-any", "inet",
-      "chain d { drop; } chain f { " HOOK "jump d; }", "chain d: rule 1" },
+      "chain d { drop; } chain f { " HOOK "iifname \"tap7\" jump d; }", NULL },
+    { "jump-by-any", "inet", "chain d { drop; } chain f { " HOOK "jump d; }",
+      "chain d: rule 1" },
     { "jump-by-any-to-a-guard", "inet",
-      "chain d { iifname \"tap7\" drop; } chain f { " HOOK "jump d; }",
-      NULL },
+      "chain d { iifname \"tap7\" drop; } chain f { " HOOK "jump d; }", NULL },
     { "goto-through-a-map", "inet",
-      "chain d { drop; } chain f { " HOOK
-      "ct state vmap { new : goto d }; }", "chain d: rule 1" },
-    { "inner-chain", "inet",
-      "chain f { " HOOK "tcp dport 25 jump { drop; } }", "rule 1" },
+      "chain d { drop; } chain f { " HOOK "ct state vmap { new : goto d }; }",
+      "chain d: rule 1" },
+    { "inner-chain", "inet", "chain f { " HOOK "tcp dport 25 jump { drop; } }",
+      "rule 1" },
     { "established-first", "inet",
       "chain f { " HOOK "ct state established accept; "
-      "iifname \"tap7\" drop; }", NULL },
+      "iifname \"tap7\" drop; }",
+      NULL },
     { "counting-all", "inet", "chain f { " HOOK "counter; }", NULL },
     { "logging-all", "inet", "chain f { " HOOK "log; }", "chain f: rule 1" },
     { "filling-a-set-with-all", "inet",
       "set s { type ifname; flags dynamic; size 9; } "
-      "chain f { " HOOK "add @s { iifname }; }", "chain f: rule 1" },
+      "chain f { " HOOK "add @s { iifname }; }",
+      "chain f: rule 1" },
     { "translating-all", "ip",
       "chain f { type nat hook postrouting priority 100; masquerade; }",
       "chain f: rule 1" },
     { "translating-its-own", "ip",
       "chain f { type nat hook postrouting priority 100; "
-      "ip saddr 10.20.0.10 masquerade; }", NULL },
+      "ip saddr 10.20.0.10 masquerade; }",
+      NULL },
     { "untracking-all", "inet",
       "chain f { type filter hook prerouting priority -300; notrack; }",
       "chain f: rule 1" },
     { "bridge", "bridge",
       "chain f { " HOOK "iifname \"tap7\" ether type arp drop; }", NULL },
-    { "bridge-all", "bridge",
-      "chain f { " HOOK "ether type arp drop; }", "chain f: rule 1" },
+    { "bridge-all", "bridge", "chain f { " HOOK "ether type arp drop; }",
+      "chain f: rule 1" },
     { "its-device", "netdev",
       "chain f { type filter hook ingress device \"tap7\" priority 0; "
-      "policy drop; }", NULL },
+      "policy drop; }",
+      NULL },
 };
 
 static void test_scope(gconstpointer data)
 {
     const Row *row = data;
     g_autofree char *table = g_strdup_printf("%s g", row->family);
-    g_autofree char *ruleset = g_strdup_printf("table %s {\n%s\n}\n", table,
-                                               row->chains);
+    g_autofree char *ruleset =
+        g_strdup_printf("table %s {\n%s\n}\n", table, row->chains);
     g_autofree char *reasons = NULL, *after = NULL;
     g_autoptr(NftLab) lab = nft_lab_new(table);
     g_autoptr(GBytes) summary = NULL, payload = NULL;
@@ -155,7 +155,8 @@ static void test_scope(gconstpointer data)
 /* What the source's own host finds out. */
 static const Row sources[] = {
     { "interface-without-a-role", "inet",
-      "chain f { iifname \"dummy9\" drop; }", "interface 'dummy9' has no "
+      "chain f { iifname \"dummy9\" drop; }",
+      "interface 'dummy9' has no "
       "role" },
     { "pattern", "inet", "chain f { iifname \"tap*\" drop; }", "by a pattern" },
     { "pattern-in-a-set", "inet",
@@ -176,8 +177,8 @@ static void test_source(gconstpointer data)
 {
     const Row *row = data;
     g_autoptr(NftLab) lab = nft_lab_new("inet g");
-    g_autofree char *ruleset = g_strdup_printf("table inet g {\n%s\n}\n",
-                                               row->chains);
+    g_autofree char *ruleset =
+        g_strdup_printf("table inet g {\n%s\n}\n", row->chains);
     g_autoptr(GError) err = NULL;
     MscProviderStats stats;
 
@@ -271,9 +272,10 @@ static MscNftAttr *expression(MscNftPayload *payload, const char *name)
 static void name_a_device(NftLab *lab, MscNftPayload *payload)
 {
     MscNftAttr *cmp = expression(payload, "cmp");
-    MscNftAttr *value = msc_nft_find(
-        msc_nft_nested(msc_nft_nested(cmp->nest, NFTA_EXPR_DATA),
-                       NFTA_CMP_DATA), NFTA_DATA_VALUE);
+    MscNftAttr *value =
+        msc_nft_find(msc_nft_nested(msc_nft_nested(cmp->nest, NFTA_EXPR_DATA),
+                                    NFTA_CMP_DATA),
+                     NFTA_DATA_VALUE);
 
     (void)lab;
     memset(value->data, 0, value->len);
@@ -294,13 +296,14 @@ static void rename_expression(NftLab *lab, MscNftPayload *payload)
 {
     (void)lab;
     msc_nft_set_text(msc_nft_find(expression(payload, "counter")->nest,
-                                  NFTA_EXPR_NAME), "match");
+                                  NFTA_EXPR_NAME),
+                     "match");
 }
 
 static void break_out_of_a_name(NftLab *lab, MscNftPayload *payload)
 {
-    MscNftAttr *name = msc_nft_find(first(payload)->chains->pdata[1],
-                                    NFTA_CHAIN_NAME);
+    MscNftAttr *name =
+        msc_nft_find(first(payload)->chains->pdata[1], NFTA_CHAIN_NAME);
 
     (void)lab;
     msc_nft_set_text(name, "x { }\n}\nflush ruleset\ntable inet y {\nchain z");
@@ -308,8 +311,8 @@ static void break_out_of_a_name(NftLab *lab, MscNftPayload *payload)
 
 static void break_out_of_a_comment(NftLab *lab, MscNftPayload *payload)
 {
-    MscNftAttr *comment = msc_nft_find(first(payload)->rules->pdata[0],
-                                       NFTA_RULE_USERDATA);
+    MscNftAttr *comment =
+        msc_nft_find(first(payload)->rules->pdata[0], NFTA_RULE_USERDATA);
 
     (void)lab;
     comment->data[3] = '"';
@@ -321,13 +324,14 @@ static void break_out_of_a_log_prefix(NftLab *lab, MscNftPayload *payload)
 
     (void)lab;
     msc_nft_set_text(msc_nft_find(msc_nft_nested(log->nest, NFTA_EXPR_DATA),
-                                  NFTA_LOG_PREFIX), "x\" drop; flush ruleset");
+                                  NFTA_LOG_PREFIX),
+                     "x\" drop; flush ruleset");
 }
 
 static void verdict(MscNftPayload *payload, uint32_t code)
 {
-    GPtrArray *data = msc_nft_nested(expression(payload, "immediate")->nest,
-                                     NFTA_EXPR_DATA);
+    GPtrArray *data =
+        msc_nft_nested(expression(payload, "immediate")->nest, NFTA_EXPR_DATA);
 
     data = msc_nft_nested(msc_nft_nested(data, NFTA_IMMEDIATE_DATA),
                           NFTA_DATA_VERDICT);
@@ -357,14 +361,16 @@ static void rule_without_a_chain(NftLab *lab, MscNftPayload *payload)
 {
     (void)lab;
     msc_nft_set_text(msc_nft_find(first(payload)->rules->pdata[0],
-                                  NFTA_RULE_CHAIN), "elsewhere");
+                                  NFTA_RULE_CHAIN),
+                     "elsewhere");
 }
 
 static void type_that_is_a_module(NftLab *lab, MscNftPayload *payload)
 {
     (void)lab;
     msc_nft_set_text(msc_nft_find(first(payload)->chains->pdata[0],
-                                  NFTA_CHAIN_TYPE), "any_module");
+                                  NFTA_CHAIN_TYPE),
+                     "any_module");
 }
 
 static void sets_for_the_whole_memory(NftLab *lab, MscNftPayload *payload)
@@ -410,9 +416,10 @@ static void test_change(gconstpointer data)
     g_autoptr(GError) err = NULL;
     MscProviderStats stats;
 
-    nft_load("table inet g { set s { type ipv4_addr; size 65535; } chain f { "
-             HOOK "iifname \"tap7\" counter log prefix \"seen \" drop "
-             "comment \"why\"; } chain d { } }");
+    nft_load(
+        "table inet g { set s { type ipv4_addr; size 65535; } chain f { " HOOK
+        "iifname \"tap7\" counter log prefix \"seen \" drop "
+        "comment \"why\"; } chain d { } }");
     payload = nft_collect(lab->a);
     decoded = msc_nft_payload_decode(payload, &err);
     g_assert_no_error(err);
@@ -479,7 +486,8 @@ static void test_what_the_kernel_lacks_is_told_before_ram(void)
     g_ptr_array_remove_index(first(payload)->rules, 1);
     expr = expression(payload, "log");
     msc_nft_set_u32(msc_nft_find(msc_nft_nested(expr->nest, NFTA_EXPR_DATA),
-                                 NFTA_LOG_LEVEL), 99);
+                                 NFTA_LOG_LEVEL),
+                    99);
     bytes = msc_nft_payload_encode(payload);
     g_byte_array_append(out, (const guint8 *)"\0", 1);
     g_byte_array_append(out, g_bytes_get_data(bytes, NULL),
@@ -497,20 +505,20 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     for (size_t i = 0; i < G_N_ELEMENTS(scopes); i++) {
-        g_autofree char *name = g_strdup_printf("/nft/scope/%s",
-                                                scopes[i].name);
+        g_autofree char *name =
+            g_strdup_printf("/nft/scope/%s", scopes[i].name);
 
         g_test_add_data_func(name, &scopes[i], test_scope);
     }
     for (size_t i = 0; i < G_N_ELEMENTS(sources); i++) {
-        g_autofree char *name = g_strdup_printf("/nft/source-refuses/%s",
-                                                sources[i].name);
+        g_autofree char *name =
+            g_strdup_printf("/nft/source-refuses/%s", sources[i].name);
 
         g_test_add_data_func(name, &sources[i], test_source);
     }
     for (size_t i = 0; i < G_N_ELEMENTS(changes); i++) {
-        g_autofree char *name = g_strdup_printf("/nft/hostile/%s",
-                                                changes[i].name);
+        g_autofree char *name =
+            g_strdup_printf("/nft/hostile/%s", changes[i].name);
 
         g_test_add_data_func(name, &changes[i], test_change);
     }

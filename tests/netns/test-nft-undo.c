@@ -12,31 +12,31 @@
 
 static const MscProvider *const p = &msc_nft_provider;
 
-#define INCOMING \
-    "table inet g {\n" \
-    " set s { type ipv4_addr; elements = { 1.2.3.4, 1.2.3.5 } }\n" \
+#define INCOMING                                                       \
+    "table inet g {\n"                                                 \
+    " set s { type ipv4_addr; elements = { 1.2.3.4, 1.2.3.5 } }\n"     \
     " chain f { type filter hook forward priority 0; policy accept;\n" \
     "  iifname \"tap7\" ip saddr @s counter packets 7 bytes 70 drop\n" \
-    " }\n" \
+    " }\n"                                                             \
     "}\n"
 
 /* Another shape of the guest's table, with a counter in a rule, one in an
  * element, state and a chain inside a rule. */
-#define STALE \
-    "table inet g {\n" \
-    " comment \"old\"\n" \
-    " counter c { packets 3 bytes 33 }\n" \
-    " quota q { over 1 mbytes used 2 kbytes }\n" \
+#define STALE                                                                \
+    "table inet g {\n"                                                       \
+    " comment \"old\"\n"                                                     \
+    " counter c { packets 3 bytes 33 }\n"                                    \
+    " quota q { over 1 mbytes used 2 kbytes }\n"                             \
     " set t { type ipv4_addr; flags dynamic,timeout; timeout 1h; counter;\n" \
-    "  elements = { 10.9.9.9 counter packets 4 bytes 44 expires 50m } }\n" \
-    " chain old { type filter hook input priority 5; policy accept;\n" \
-    "  iif \"tap70\" tcp dport 22 counter packets 9 bytes 99 jump {\n" \
-    "   counter name c drop\n" \
-    "  }\n" \
-    " }\n" \
+    "  elements = { 10.9.9.9 counter packets 4 bytes 44 expires 50m } }\n"   \
+    " chain old { type filter hook input priority 5; policy accept;\n"       \
+    "  iif \"tap70\" tcp dport 22 counter packets 9 bytes 99 jump {\n"       \
+    "   counter name c drop\n"                                               \
+    "  }\n"                                                                  \
+    " }\n"                                                                   \
     "}\n"
 
-#define OTHERS \
+#define OTHERS                                                         \
     "table inet host { chain c { type filter hook input priority 0;\n" \
     " tcp dport 25 counter packets 1 bytes 1 drop; } }\n"
 
@@ -121,8 +121,7 @@ static void test_abort_of_what_was_not_staged(Fixture *f, gconstpointer stale)
 static void test_a_stage_that_fails_changes_nothing(Fixture *f,
                                                     gconstpointer stale)
 {
-    g_autoptr(MscNftPayload) payload =
-        msc_nft_payload_decode(f->payload, NULL);
+    g_autoptr(MscNftPayload) payload = msc_nft_payload_decode(f->payload, NULL);
     MscNftTable *t = payload->tables->pdata[0];
     GPtrArray *rule = t->rules->pdata[0];
     g_autoptr(GBytes) broken = NULL, replaced = NULL;
@@ -138,8 +137,8 @@ static void test_a_stage_that_fails_changes_nothing(Fixture *f,
             MscNftAttr *expr = exprs->nest->pdata[k];
 
             if (!strcmp(msc_nft_text(expr->nest, 1), "lookup")) {
-                msc_nft_set_text(msc_nft_find(msc_nft_nested(expr->nest, 2),
-                                              1), "nowhere");
+                msc_nft_set_text(msc_nft_find(msc_nft_nested(expr->nest, 2), 1),
+                                 "nowhere");
             }
         }
     }
@@ -216,10 +215,10 @@ static void load_what_nft_cannot_write(Fixture *f)
     odd = msc_nft_dump(nft, f->lab->b->nft_tables, MSC_NFT_WHOLE, &err);
     g_assert_no_error(err);
     t = odd->tables->pdata[0];
-    expr = msc_nft_nested(t->rules->pdata[0],
-                          NFTA_RULE_EXPRESSIONS)->pdata[0];
+    expr = msc_nft_nested(t->rules->pdata[0], NFTA_RULE_EXPRESSIONS)->pdata[0];
     msc_nft_set_text(msc_nft_find(msc_nft_nested(expr->nest, NFTA_EXPR_DATA),
-                                  NFTA_LOG_PREFIX), "x\"y");
+                                  NFTA_LOG_PREFIX),
+                     "x\"y");
     msc_nft_batch_delete(batch, t);
     msc_nft_batch_add(batch, t, false);
     msc_nft_run(nft, batch, true, reasons, &err);
@@ -228,8 +227,7 @@ static void load_what_nft_cannot_write(Fixture *f)
 }
 
 /* What could not be put back is not replaced. */
-static void test_what_cannot_be_put_back_stays(Fixture *f,
-                                               gconstpointer stale)
+static void test_what_cannot_be_put_back_stays(Fixture *f, gconstpointer stale)
 {
     g_autofree char *reasons = NULL, *before = NULL, *after = NULL;
     g_autoptr(GBytes) summary = NULL;

@@ -14,14 +14,14 @@
 #include "kem.h"
 
 typedef struct {
-    MscIdentity *identity[2];       /* source, destination */
+    MscIdentity *identity[2]; /* source, destination */
     MscHandshake *hs[2];
-    const MscIdentity *trusted[2];  /* whom each accepts */
+    const MscIdentity *trusted[2]; /* whom each accepts */
     bool refuse_admission;
     int admitted;
-    bool drop_suite, drop_kem;      /* out of the offer, on the way */
-    bool post_quantum[2];           /* policy */
-    GByteArray *wire;               /* what an observer sees */
+    bool drop_suite, drop_kem; /* out of the offer, on the way */
+    bool post_quantum[2];      /* policy */
+    GByteArray *wire;          /* what an observer sees */
     /* A man in the middle: flips a bit of byte @at in message @message. */
     int message, at;
     size_t last_len;
@@ -30,7 +30,7 @@ typedef struct {
 } Fixture;
 
 static inline char *accept_peer(const uint8_t key[MSC_IDENTITY_KEY_LEN],
-                         void *opaque, GError **errp)
+                                void *opaque, GError **errp)
 {
     const MscIdentity *const *trusted = opaque;
 
@@ -48,17 +48,16 @@ static inline char *accept_peer(const uint8_t key[MSC_IDENTITY_KEY_LEN],
 
 /* The trusted identity's place tells the fixture. */
 static inline GBytes *admit(GBytes *request, const char *peer,
-                     const uint8_t id[MSC_MIGRATION_ID_LEN], void *opaque,
-                     GError **errp)
+                            const uint8_t id[MSC_MIGRATION_ID_LEN],
+                            void *opaque, GError **errp)
 {
     const MscIdentity **mine = opaque;
-    Fixture *f = (Fixture *)((char *)(mine - 1) -
-                             offsetof(Fixture, trusted));
+    Fixture *f = (Fixture *)((char *)(mine - 1) - offsetof(Fixture, trusted));
 
     (void)id;
     g_assert_cmpstr(peer, ==, "source");
-    g_assert_cmpmem(g_bytes_get_data(request, NULL),
-                    g_bytes_get_size(request), "please", 6);
+    g_assert_cmpmem(g_bytes_get_data(request, NULL), g_bytes_get_size(request),
+                    "please", 6);
     f->admitted++;
     if (f->refuse_admission) {
         g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_REFUSED, "no room");
@@ -82,7 +81,7 @@ static inline void setup(Fixture *f)
 }
 
 static inline void start(Fixture *f, const char *const *suites0,
-                  const char *const *suites1)
+                         const char *const *suites1)
 {
     g_autoptr(GBytes) admission = g_bytes_new_static("please", 6);
 
@@ -113,8 +112,8 @@ static inline void meddle_with_hello(const Fixture *f, GByteArray *hello)
     const guint kems = suites + 1 + hello->data[suites];
 
     if (f->drop_kem) {
-        const guint len = (guint)(hello->data[kems + 2] << 8 |
-                                  hello->data[kems + 3]);
+        const guint len =
+            (guint)(hello->data[kems + 2] << 8 | hello->data[kems + 3]);
 
         g_assert_cmpuint(hello->data[kems], >, 1);
         hello->data[kems]--;

@@ -22,9 +22,9 @@ int main(int argc, char **argv)
     const uint8_t nonce[MSC_SUITE_NONCE_MAX] = { 2 };
     const uint8_t ad[8] = { 3 };
     const MscSuite *suite = argc > 1 ? msc_suite_by_name(argv[1]) : NULL;
-    uint8_t *message = mmap(ADDRESS, LEN, PROT_READ | PROT_WRITE,
-                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
-                            -1, 0);
+    uint8_t *message =
+        mmap(ADDRESS, LEN, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
     if (argc < 2) {
         for (const MscSuite *const *s = msc_suites(); *s; s++) {

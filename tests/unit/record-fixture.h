@@ -17,9 +17,11 @@ typedef struct {
     MscOpener *opener;
 } Pair;
 
-static inline MscChannelKeys keys_for(const MscSuite *suite, uint64_t rekey_bytes)
+static inline MscChannelKeys keys_for(const MscSuite *suite,
+                                      uint64_t rekey_bytes)
 {
-    MscChannelKeys keys = { .suite = suite->id, .kind = MSC_CHANNEL_MAIN,
+    MscChannelKeys keys = { .suite = suite->id,
+                            .kind = MSC_CHANNEL_MAIN,
                             .rekey_bytes = rekey_bytes };
 
     memset(keys.send, 7, sizeof(keys.send));
@@ -77,7 +79,7 @@ static inline bool feed(MscOpener *o, const GByteArray *bytes, GError **errp)
 }
 
 static inline void assert_opens(MscOpener *o, const GByteArray *record,
-                         const void *data, size_t len)
+                                const void *data, size_t len)
 {
     g_autofree uint8_t *out = g_malloc(len);
     struct iovec iov = { out, len };

@@ -33,7 +33,7 @@ static void test_changing_memory(void)
     struct iovec out = { sink, HAMMERED };
 
     for (size_t i = 0; i < G_N_ELEMENTS(pages); i++) {
-        pages[i] = (struct iovec) { h.memory + i * 8192, 4096 };
+        pages[i] = (struct iovec){ h.memory + i * 8192, 4096 };
     }
     for (const MscSuite *const *s = msc_suites(); *s; s++) {
         MscChannelKeys keys = keys_for(*s, 0);
@@ -45,9 +45,10 @@ static void test_changing_memory(void)
             const uint8_t *sealed;
             size_t n;
 
-            g_assert_cmpint(msc_sealer_seal(
-                p.sealer, i % 2 ? pages : &whole,
-                i % 2 ? G_N_ELEMENTS(pages) : 1, NULL), >, 0);
+            g_assert_cmpint(msc_sealer_seal(p.sealer, i % 2 ? pages : &whole,
+                                            i % 2 ? G_N_ELEMENTS(pages) : 1,
+                                            NULL),
+                            >, 0);
             sealed = msc_sealer_pending(p.sealer, &n);
             g_byte_array_append(record, sealed, (guint)n);
             msc_sealer_consume(p.sealer, n);

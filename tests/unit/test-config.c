@@ -19,7 +19,7 @@
 
 typedef struct {
     const char *text;
-    const char *complaint;      /* NULL: it is good */
+    const char *complaint; /* NULL: it is good */
 } Row;
 
 static void check(const Row *row, bool ok, GError *err)
@@ -37,7 +37,8 @@ static void test_vm(void)
         { "[vm]\naddress=10.0.0.1\n", NULL },
         { "[vm]\nname=a\nzone=7\nmark=0x10/0xf0\naddress=10.0.0.1;fd00::1\n"
           "nat-address=192.0.2.1\nnat-policy=leave-behind\nuid=107\n"
-          "cgroup=/machine\npeer=b\n", NULL },
+          "cgroup=/machine\npeer=b\n",
+          NULL },
         { "[vm]\n", "which flows" },
         { "", "which flows" },
         { "[vm]\naddress=10.0.0.256\n", "address" },
@@ -59,14 +60,14 @@ static void test_vm(void)
 
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
         GError *err = NULL;
-        g_autoptr(MscVm) vm = msc_vm_parse(UUID, rows[i].text,
-                                           strlen(rows[i].text), &err);
+        g_autoptr(MscVm) vm =
+            msc_vm_parse(UUID, rows[i].text, strlen(rows[i].text), &err);
 
         check(&rows[i], vm != NULL, err);
         if (vm) {
             g_autofree char *text = msc_vm_format(vm);
-            g_autoptr(MscVm) again = msc_vm_parse(UUID, text, strlen(text),
-                                                  NULL);
+            g_autoptr(MscVm) again =
+                msc_vm_parse(UUID, text, strlen(text), NULL);
             g_autofree char *text2 = msc_vm_format(again);
 
             g_assert_cmpstr(text, ==, text2);
@@ -100,8 +101,8 @@ static void test_peer(void)
 
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
         GError *err = NULL;
-        g_autoptr(MscPeer) peer = msc_peer_parse("b", rows[i].text,
-                                                 strlen(rows[i].text), &err);
+        g_autoptr(MscPeer) peer =
+            msc_peer_parse("b", rows[i].text, strlen(rows[i].text), &err);
 
         check(&rows[i], peer != NULL, err);
     }
@@ -126,8 +127,7 @@ static void test_config(void)
         { "[transport]\npost-quantum=maybe\n", "post-quantum=maybe" },
         { "[transport]\npost-quantum=\\q\n", "post-quantum=" },
         { "[transport]\nhandshake-timeout-ms=0\n", "handshake-timeout-ms" },
-        { "[transport]\nhandshake-timeout-ms=\\q\n",
-          "handshake-timeout-ms" },
+        { "[transport]\nhandshake-timeout-ms=\\q\n", "handshake-timeout-ms" },
         { "[transport]\nsuite=x\n", "suite" },
         { "[handoff]\ncontext=required\n", NULL },
         { "[handoff]\ncontext=optional\n", NULL },
@@ -137,8 +137,8 @@ static void test_config(void)
 
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
         GError *err = NULL;
-        g_autoptr(MscConfig) config = msc_config_parse(
-            rows[i].text, strlen(rows[i].text), &err);
+        g_autoptr(MscConfig) config =
+            msc_config_parse(rows[i].text, strlen(rows[i].text), &err);
 
         check(&rows[i], config != NULL, err);
     }
@@ -158,8 +158,7 @@ static void test_suite_policy(void)
     bool aegis = msc_suite_by_id(MSC_SUITE_AEGIS_128L) != NULL;
     g_autoptr(MscConfig) plain = msc_config_parse("", 0, NULL);
     g_autoptr(MscConfig) low = msc_config_parse(floor0, strlen(floor0), NULL);
-    g_autoptr(MscConfig) high = msc_config_parse(floor2, strlen(floor2),
-                                                 NULL);
+    g_autoptr(MscConfig) high = msc_config_parse(floor2, strlen(floor2), NULL);
     g_autoptr(MscConfig) mine = msc_config_parse(order, strlen(order), NULL);
     g_autoptr(MscConfig) required = NULL;
     g_autoptr(GError) err = NULL;
@@ -198,8 +197,8 @@ static void test_suite_policy(void)
 
 static void test_journal(void)
 {
-    g_autoptr(MscEntry) entry = msc_entry_new(MSC_ROLE_DESTINATION, UUID,
-                                              "a;b\nc");
+    g_autoptr(MscEntry) entry =
+        msc_entry_new(MSC_ROLE_DESTINATION, UUID, "a;b\nc");
     g_autoptr(MscEntry) again = NULL;
     g_autofree char *text = NULL;
     g_autofree char *bad = NULL;

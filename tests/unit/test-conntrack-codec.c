@@ -65,7 +65,7 @@ static void test_round_trip(void)
     MscFlow *flow = tcp_flow();
     struct nfct_bitmask *labels = nfct_bitmask_new(127);
 
-    assert_round_trip(flow, 48);    /* takes it */
+    assert_round_trip(flow, 48); /* takes it */
     flow = tcp_flow();
     nfct_set_attr_u32(flow, ATTR_REPL_IPV4_DST, inet_addr("192.0.2.1"));
     nfct_set_attr_u16(flow, ATTR_REPL_PORT_DST, htons(4242));
@@ -82,8 +82,7 @@ static void test_zero_is_kept(void)
 {
     static const enum nf_conntrack_attr kept[] = {
         ATTR_ORIG_NAT_SEQ_CORRECTION_POS, ATTR_ORIG_NAT_SEQ_OFFSET_BEFORE,
-        ATTR_ORIG_NAT_SEQ_OFFSET_AFTER, ATTR_SCTP_VTAG_ORIG,
-        ATTR_SCTP_VTAG_REPL
+        ATTR_ORIG_NAT_SEQ_OFFSET_AFTER, ATTR_SCTP_VTAG_ORIG, ATTR_SCTP_VTAG_REPL
     };
     MscFlow *flow = tcp_flow();
     g_autoptr(GBytes) payload = NULL;
@@ -108,8 +107,8 @@ static void test_zero_is_kept(void)
     for (size_t i = 0; i < G_N_ELEMENTS(kept); i++) {
         g_assert_cmpint(nfct_attr_is_set(back->flows->pdata[0], kept[i]), ==,
                         1);
-        g_assert_cmpuint(nfct_get_attr_u32(back->flows->pdata[0], kept[i]),
-                         ==, i == 2 ? 5 : 0);
+        g_assert_cmpuint(nfct_get_attr_u32(back->flows->pdata[0], kept[i]), ==,
+                         i == 2 ? 5 : 0);
     }
 }
 
@@ -136,8 +135,8 @@ static void test_icmp_identifier_is_translated(void)
     payload = payload_of(flow);
     back = msc_payload_decode(payload, NULL);
     g_assert_nonnull(back);
-    g_assert_cmpuint(ntohs(msc_flow_icmp_id(back->flows->pdata[0], false)),
-                     ==, 77);
+    g_assert_cmpuint(ntohs(msc_flow_icmp_id(back->flows->pdata[0], false)), ==,
+                     77);
     g_assert_cmpuint(ntohs(msc_flow_icmp_id(back->flows->pdata[0], true)), ==,
                      9);
     g_assert_true(msc_flow_is_snat(back->flows->pdata[0]));
@@ -162,7 +161,7 @@ static void test_truncated(void)
 static void test_malformed(void)
 {
     static const struct {
-        const char *bytes;      /* of one flow, after its length */
+        const char *bytes; /* of one flow, after its length */
         size_t len;
         const char *complaint;
     } rows[] = {
@@ -172,22 +171,32 @@ static void test_malformed(void)
         { "\x01\x02\x01\x02", 4, "out of order" },
         { "\xff", 1, "unknown attribute" },
         { "\x01", 1, "malformed" },
-        { "\x1d\x10" "aaaaaaaaaaaaaaaa", 18, "malformed" },
-        { "\x1d\x02" "a\0", 4, "malformed" },
+        { "\x1d\x10"
+          "aaaaaaaaaaaaaaaa",
+          18, "malformed" },
+        { "\x1d\x02"
+          "a\0",
+          4, "malformed" },
         { "\x1c\x02\x01\x00", 4, "malformed" },
         { "\x01\x02\x02\x15\x03\x0a\0\0\x01\x04\x0a\0\0\x02"
-          "\x07\0\x50\x08\0\x50", 20, "protocol has none" },
+          "\x07\0\x50\x08\0\x50",
+          20, "protocol has none" },
         { "\x01\x02\x02\x11\x03\x0a\0\0\x01\x04\x0a\0\0\x02"
-          "\x07\0\x50\x08\0\x50\x09\x08", 22, "no ICMP" },
+          "\x07\0\x50\x08\0\x50\x09\x08",
+          22, "no ICMP" },
         { "\x01\x02\x02\x3a\x03\x0a\0\0\x01\x04\x0a\0\0\x02"
-          "\x09\x08\x0a\0\x0b\0\x01", 21, "other family" },
+          "\x09\x08\x0a\0\x0b\0\x01",
+          21, "other family" },
         { "\x01\x02\x02\x11\x03\x0a\0\0\x01\x04\x0a\0\0\x02"
-          "\x07\0\x50\x08\0\x50\x30\0\0\0\1", 25, "half a sequence" },
+          "\x07\0\x50\x08\0\x50\x30\0\0\0\1",
+          25, "half a sequence" },
         { "\x01\x02\x02\x11\x03\x0a\0\0\x01\x04\x0a\0\0\x02"
-          "\x07\0\x50\x08\0\x50\x38\x02\x39\x06", 24, "master's" },
+          "\x07\0\x50\x08\0\x50\x38\x02\x39\x06",
+          24, "master's" },
         { "\x01\x02\x02\x11\x03\x0a\0\0\x01\x04\x0a\0\0\x02"
           "\x07\0\x50\x08\0\x50\x0c\0\x01\x18\0\x01"
-          "\x19\0\0\0\0\x1a\0\0\0\x05", 36, "more than one zone" },
+          "\x19\0\0\0\0\x1a\0\0\0\x05",
+          36, "more than one zone" },
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -247,8 +256,7 @@ static void test_stray_entries(void)
         payload = payload_of(flow);
         ok = msc_conntrack_provider.validate(s, payload, &stats, &err);
         g_assert_true(ok == rows[i].fine);
-        g_assert_true(ok || g_error_matches(err, MSC_ERROR,
-                                            MSC_ERROR_REFUSED));
+        g_assert_true(ok || g_error_matches(err, MSC_ERROR, MSC_ERROR_REFUSED));
     }
 }
 

@@ -66,9 +66,9 @@ static MscFlow *child_of(const char *src, uint16_t sport, uint16_t own_port)
 
 typedef struct {
     const char *src, *dst;
-    const char *mask;           /* of the source */
+    const char *mask; /* of the source */
     uint16_t master_port;
-    const char *nat;            /* or NULL */
+    const char *nat; /* or NULL */
 } Expected;
 
 static MscExpect *expect_new(const Expected *row)
@@ -136,8 +136,8 @@ static void test_masters_come_first(void)
     msc_payload_tidy(payload, s);
     g_assert_cmpuint(payload->flows->len, ==, 4);
     for (guint i = 0; i < payload->flows->len; i++) {
-        uint16_t port = ntohs(nfct_get_attr_u16(payload->flows->pdata[i],
-                                                ATTR_ORIG_PORT_SRC));
+        uint16_t port = ntohs(
+            nfct_get_attr_u16(payload->flows->pdata[i], ATTR_ORIG_PORT_SRC));
 
         g_assert_cmpuint(port, >, last);
         g_assert_true(msc_flow_is_child(payload->flows->pdata[i]) ==
@@ -204,7 +204,7 @@ static void test_expectations(void)
 {
     static const struct {
         Expected expected;
-        const char *complaint;  /* NULL: fine */
+        const char *complaint; /* NULL: fine */
     } rows[] = {
         { { PEER, GUEST, "255.255.255.255", 1, NULL }, NULL },
         { { GUEST, PEER, "255.255.255.255", 1, NULL }, NULL },
@@ -297,8 +297,7 @@ static void test_needs(void)
     g_assert_nonnull(back);
     g_assert_cmpuint(msc_reader_left(&r), ==, 0);
     g_assert_cmpuint(back->helpers->len, ==, 2);
-    g_assert_cmpstr(g_array_index(back->helpers, MscHelper, 0).name, ==,
-                    "sip");
+    g_assert_cmpstr(g_array_index(back->helpers, MscHelper, 0).name, ==, "sip");
     g_assert_cmpstr(g_array_index(back->helpers, MscHelper, 1).name, ==,
                     "tftp");
     /* Unknown features are not passed over: the flows need them. */

@@ -94,8 +94,8 @@ static void test_integrity_only(void)
         converse(&f);
         g_assert_true((f.done[0] && f.done[1]) == (row == 0 || row == 3));
         if (f.done[0]) {
-            const MscSuite *suite = msc_suite_by_id(
-                msc_handshake_channel_keys(f.hs[0])->suite);
+            const MscSuite *suite =
+                msc_suite_by_id(msc_handshake_channel_keys(f.hs[0])->suite);
 
             g_assert_true(suite->encrypts == (row == 0));
         } else {
@@ -119,11 +119,10 @@ static void test_all_offered(void)
                   !crypto_aead_aes256gcm_is_available());
     g_assert_true(msc_kem_have_post_quantum() == new_sodium);
     for (int id = MSC_SUITE_AEGIS_128L; id <= MSC_SUITE_INTEGRITY_ONLY; id++) {
-        if (id != MSC_SUITE_AES_256_GCM &&
-            id != MSC_SUITE_XCHACHA20_POLY1305) {
+        if (id != MSC_SUITE_AES_256_GCM && id != MSC_SUITE_XCHACHA20_POLY1305) {
             g_assert_true((msc_suite_by_id((unsigned)id) != NULL) ==
                           (sodium_library_version_major() >= 26 &&
-                           sodium_runtime_has_aesni()));    /* 1.0.19 */
+                           sodium_runtime_has_aesni())); /* 1.0.19 */
         }
     }
 }
@@ -138,7 +137,7 @@ static void test_downgrade(void)
         f.drop_kem = kem;
         if (kem && !msc_kem_have_post_quantum()) {
             teardown(&f);
-            continue;           /* there is but one */
+            continue; /* there is but one */
         }
         start(&f, NULL, NULL);
         converse(&f);
@@ -173,14 +172,14 @@ static void assert_malformed(const GByteArray *hello)
 
 static void test_malformed_hello(void)
 {
-    enum { SUITES = 58 };       /* docs/transport.md, "HELLO" */
+    enum { SUITES = 58 }; /* docs/transport.md, "HELLO" */
     g_autoptr(GByteArray) hello = g_byte_array_new();
     static const struct {
-        int at;                 /* from SUITES if negative: ~offset */
+        int at; /* from SUITES if negative: ~offset */
         uint8_t value;
     } rows[] = {
-        { 0, 0 }, { 0, 2 }, { 0, 18 }, { 1, 1 }, { 2, 0 }, { 7, 0 },
-        { 9, 2 },               /* oldest: newer than we speak */
+        { 0, 0 },  { 0, 2 },  { 0, 18 },   { 1, 1 },   { 2, 0 },
+        { 7, 0 },  { 9, 2 }, /* oldest: newer than we speak */
         { ~0, 0 }, { ~0, 9 }, { ~0, 255 }, { ~1, 64 }, { ~1, 255 },
     };
     guint len, kems;
@@ -203,11 +202,11 @@ static void test_malformed_hello(void)
     if (hello->data[SUITES] > 1) {
         uint8_t good = hello->data[SUITES + 2];
 
-        hello->data[SUITES + 2] = hello->data[SUITES + 1];  /* twice */
+        hello->data[SUITES + 2] = hello->data[SUITES + 1]; /* twice */
         assert_malformed(hello);
         hello->data[SUITES + 2] = good;
     }
-    hello->data[kems + 3] ^= 1;             /* a length */
+    hello->data[kems + 3] ^= 1; /* a length */
     assert_malformed(hello);
     hello->data[kems + 3] ^= 1;
     /* Unknown offers are passed over, as long as one is known. */
@@ -243,8 +242,7 @@ int main(int argc, char **argv)
     g_test_add_func("/policy/post-quantum-follows-it",
                     test_post_quantum_policy);
     if (msc_suites()[1]) {
-        g_test_add_func("/policy/offer-taken-away-is-noticed",
-                        test_downgrade);
+        g_test_add_func("/policy/offer-taken-away-is-noticed", test_downgrade);
         g_test_add_func("/policy/no-common-suite-names-both-sides",
                         test_no_common_suite);
     }

@@ -7,8 +7,7 @@
 #include "record-fixture.h"
 #include "seal.h"
 
-static void assert_channels_fit(MscHandshake *source,
-                                MscHandshake *destination)
+static void assert_channels_fit(MscHandshake *source, MscHandshake *destination)
 {
     const MscChannelKeys *a = msc_handshake_channel_keys(source);
     const MscChannelKeys *b = msc_handshake_channel_keys(destination);
@@ -115,7 +114,9 @@ static bool wire_holds(const Fixture *f, const void *what, size_t len)
 static void test_hidden_identities(void)
 {
     static const char *const texts[] = {
-        "please", "welcome", "67756573-7427-7320-6f77-6e2055554944",
+        "please",
+        "welcome",
+        "67756573-7427-7320-6f77-6e2055554944",
     };
     Fixture f;
 
@@ -167,10 +168,12 @@ static MscSession *session_new(uint8_t fill)
 
 static void further(const MscSession *a, const MscSession *b, bool works)
 {
-    g_autoptr(MscHandshake) source = msc_handshake_new_further(
-        MSC_ROLE_SOURCE, a, MSC_CHANNEL_MULTIFD, 3, 9, NULL);
-    g_autoptr(MscHandshake) destination = msc_handshake_new_further(
-        MSC_ROLE_DESTINATION, b, MSC_CHANNEL_MAIN, 0, 0, NULL);
+    g_autoptr(MscHandshake) source =
+        msc_handshake_new_further(MSC_ROLE_SOURCE, a, MSC_CHANNEL_MULTIFD, 3, 9,
+                                  NULL);
+    g_autoptr(MscHandshake) destination =
+        msc_handshake_new_further(MSC_ROLE_DESTINATION, b, MSC_CHANNEL_MAIN, 0,
+                                  0, NULL);
     g_autoptr(GByteArray) out = g_byte_array_new();
     g_autoptr(GByteArray) reply = g_byte_array_new();
     g_autoptr(GError) err = NULL;
@@ -179,15 +182,18 @@ static void further(const MscSession *a, const MscSession *b, bool works)
                     MSC_STEP_CONTINUE);
     if (!works) {
         g_assert_cmpint(msc_handshake_step(destination, out->data, out->len,
-                                           reply, &err), ==, MSC_STEP_FAILED);
+                                           reply, &err),
+                        ==, MSC_STEP_FAILED);
         g_assert_error(err, MSC_ERROR, MSC_ERROR_AUTH);
         return;
     }
-    g_assert_cmpint(msc_handshake_step(destination, out->data, out->len,
-                                       reply, &err), ==, MSC_STEP_DONE);
+    g_assert_cmpint(msc_handshake_step(destination, out->data, out->len, reply,
+                                       &err),
+                    ==, MSC_STEP_DONE);
     g_assert_cmpuint(msc_handshake_epoch(destination), ==, 9);
     g_assert_cmpint(msc_handshake_step(source, reply->data, reply->len, out,
-                                       &err), ==, MSC_STEP_DONE);
+                                       &err),
+                    ==, MSC_STEP_DONE);
     assert_channels_fit(source, destination);
     g_assert_cmpuint(msc_handshake_channel_keys(destination)->number, ==, 3);
 }
@@ -211,17 +217,20 @@ static void further_keys(const MscSession *session, MscChannelKind kind,
                          uint32_t number, uint32_t epoch,
                          MscChannelKeys keys[2])
 {
-    g_autoptr(MscHandshake) source = msc_handshake_new_further(
-        MSC_ROLE_SOURCE, session, kind, number, epoch, NULL);
-    g_autoptr(MscHandshake) destination = msc_handshake_new_further(
-        MSC_ROLE_DESTINATION, session, MSC_CHANNEL_MAIN, 0, 0, NULL);
+    g_autoptr(MscHandshake) source =
+        msc_handshake_new_further(MSC_ROLE_SOURCE, session, kind, number, epoch,
+                                  NULL);
+    g_autoptr(MscHandshake) destination =
+        msc_handshake_new_further(MSC_ROLE_DESTINATION, session,
+                                  MSC_CHANNEL_MAIN, 0, 0, NULL);
     g_autoptr(GByteArray) out = g_byte_array_new();
     g_autoptr(GByteArray) reply = g_byte_array_new();
 
     msc_handshake_step(source, NULL, 0, out, NULL);
     msc_handshake_step(destination, out->data, out->len, reply, NULL);
     g_assert_cmpint(msc_handshake_step(source, reply->data, reply->len, out,
-                                       NULL), ==, MSC_STEP_DONE);
+                                       NULL),
+                    ==, MSC_STEP_DONE);
     keys[0] = *msc_handshake_channel_keys(source);
     keys[1] = *msc_handshake_channel_keys(destination);
 }
@@ -325,8 +334,7 @@ int main(int argc, char **argv)
     g_test_add_func("/handshake/unknown-peer-is-refused", test_unknown_peer);
     g_test_add_func("/handshake/trust-store-stays-private",
                     test_trust_store_stays_private);
-    g_test_add_func("/handshake/identities-are-hidden",
-                    test_hidden_identities);
+    g_test_add_func("/handshake/identities-are-hidden", test_hidden_identities);
     g_test_add_func("/handshake/refused-admission-tells-why", test_admission);
     g_test_add_func("/handshake/further-channel", test_further);
     g_test_add_func("/handshake/channels-cannot-be-mixed", test_splices);

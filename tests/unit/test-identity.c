@@ -112,8 +112,7 @@ static bool range_holds(int mem, off_t from, off_t to, const Needle *n)
 
     /* Blocks overlap, so that nothing hides on a border. */
     for (off_t at = from; at < to && !found; at += sizeof(block) - n->len) {
-        ssize_t got = pread(mem, block, MIN((off_t)sizeof(block), to - at),
-                            at);
+        ssize_t got = pread(mem, block, MIN((off_t)sizeof(block), to - at), at);
 
         for (ssize_t i = 0; i + (ssize_t)n->len <= got && !found; i++) {
             size_t k = 0;
@@ -190,7 +189,7 @@ static void test_key_file_is_strict(void)
 {
     static const struct {
         const char *text;
-        const char *why;        /* NULL: it is good */
+        const char *why; /* NULL: it is good */
     } rows[] = {
         { "[identity]\nname=a\nseed=" KEY "\n", NULL },
         { "# mine\n\n[identity]\nname=a\nseed=" KEY, NULL },
@@ -214,8 +213,8 @@ static void test_key_file_is_strict(void)
 
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
         g_autoptr(GError) err = NULL;
-        g_autoptr(MscIdentity) id = msc_identity_parse(
-            "key", rows[i].text, strlen(rows[i].text), &err);
+        g_autoptr(MscIdentity) id =
+            msc_identity_parse("key", rows[i].text, strlen(rows[i].text), &err);
 
         g_test_message("%s", rows[i].text);
         if (!rows[i].why) {
@@ -244,13 +243,14 @@ static void test_signature(void)
     uint8_t key[MSC_IDENTITY_KEY_LEN];
     g_autoptr(MscIdentity) id = NULL;
 
-    put(dir, "identity.key", "[identity]\nname=rfc8032\n"
+    put(dir, "identity.key",
+        "[identity]\nname=rfc8032\n"
         "seed=TM0Imyj/ltqdtsNG7BFOD1uKMZ81q6Yk2oz27U+4pvs=\n");
     g_assert_cmpint(g_chmod(path, 0600), ==, 0);
     id = msc_identity_load(dir, NULL);
     g_assert_nonnull(id);
-    sodium_hex2bin(key, sizeof(key), public_hex, strlen(public_hex), NULL,
-                   NULL, NULL);
+    sodium_hex2bin(key, sizeof(key), public_hex, strlen(public_hex), NULL, NULL,
+                   NULL);
     sodium_hex2bin(want, sizeof(want), sig_hex, strlen(sig_hex), NULL, NULL,
                    NULL);
     g_assert_cmpmem(key, sizeof(key), msc_identity_public(id), sizeof(key));
@@ -278,7 +278,7 @@ static void test_lists(void)
 {
     static const struct {
         const char *line;
-        int addresses, vms;     /* -1: refused */
+        int addresses, vms; /* -1: refused */
     } rows[] = {
         { "", 0, 0 },
         { "address=10.0.0.1;fd00::1\n", 2, 0 },
@@ -305,11 +305,10 @@ static void test_lists(void)
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
-        g_autofree char *text = g_strconcat("[peer]\nkey=" KEY "\n",
-                                            rows[i].line, NULL);
+        g_autofree char *text =
+            g_strconcat("[peer]\nkey=" KEY "\n", rows[i].line, NULL);
         g_autoptr(GError) err = NULL;
-        g_autoptr(MscPeer) peer = msc_peer_parse("b", text, strlen(text),
-                                                 &err);
+        g_autoptr(MscPeer) peer = msc_peer_parse("b", text, strlen(text), &err);
 
         g_test_message("%s", rows[i].line);
         if (rows[i].vms < 0) {
@@ -318,8 +317,7 @@ static void test_lists(void)
             continue;
         }
         g_assert_no_error(err);
-        g_assert_cmpuint(g_strv_length(peer->addresses), ==,
-                         rows[i].addresses);
+        g_assert_cmpuint(g_strv_length(peer->addresses), ==, rows[i].addresses);
         g_assert_cmpuint(g_strv_length(peer->vms), ==, rows[i].vms);
     }
 }
@@ -330,7 +328,7 @@ static void test_end_of_trust(void)
                                 "expires=2027-01-31T00:00:00Z\n";
     static const char revoked[] = "[peer]\nkey=" KEY "\nrevoked=true\n";
     static const char forever[] = "[peer]\nkey=" KEY "\n";
-    const int64_t end = 1801353600;     /* date -u -d 2027-01-31 +%s */
+    const int64_t end = 1801353600; /* date -u -d 2027-01-31 +%s */
     g_autoptr(MscPeer) a = msc_peer_parse("a", until, strlen(until), NULL);
     g_autoptr(MscPeer) b = msc_peer_parse("b", revoked, strlen(revoked), NULL);
     g_autoptr(MscPeer) c = msc_peer_parse("c", forever, strlen(forever), NULL);
@@ -360,7 +358,8 @@ static void test_store(void)
 {
     g_autofree char *dir = new_dir();
     char *addresses[] = { "10.9.0.2", NULL };
-    MscPeer peer = { .name = "host-b", .addresses = addresses,
+    MscPeer peer = { .name = "host-b",
+                     .addresses = addresses,
                      .roles = MSC_PEER_MAY_SEND,
                      .expires = MSC_PEER_FOREVER };
     g_autoptr(GPtrArray) peers = NULL;

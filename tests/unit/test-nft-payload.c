@@ -71,8 +71,7 @@ static void test_round_trip(void)
     g_assert_no_error(err);
     same = msc_nft_payload_encode(again);
     g_assert_true(g_bytes_equal(bytes, same));
-    g_assert_cmpuint(((MscNftTable *)again->tables->pdata[0])->handle, ==,
-                     77);
+    g_assert_cmpuint(((MscNftTable *)again->tables->pdata[0])->handle, ==, 77);
 }
 
 static void test_every_cut_is_refused(void)
@@ -164,31 +163,29 @@ static const struct {
     { "chain-without-a-name", &msc_nft_chain_schema, "000a 0004 00000004",
       false },
     /* NFTA_CHAIN_TABLE: another table. */
-    { "chain-of-another-table", &msc_nft_chain_schema,
-      "0001 0001 68 " CHAIN_C, false },
+    { "chain-of-another-table", &msc_nft_chain_schema, "0001 0001 68 " CHAIN_C,
+      false },
     { "rule-of-another-table", &msc_nft_rule_schema,
       "0001 0001 68 0002 0001 63", false },
     { "rule-by-its-place", &msc_nft_rule_schema,
       "0002 0001 63 0006 0008 0000000000000001", false },
     { "unknown", &msc_nft_chain_schema, CHAIN_C "0063 0001 63", false },
-    { "out-of-order", &msc_nft_set_schema,
-      "0005 0004 00000004 0002 0001 73", false },
+    { "out-of-order", &msc_nft_set_schema, "0005 0004 00000004 0002 0001 73",
+      false },
     { "twice", &msc_nft_set_schema, SET_S "0005 0004 00000004", false },
     { "short-number", &msc_nft_set_schema, "0002 0001 73 0005 0003 000004",
       false },
     { "empty-name", &msc_nft_chain_schema, "0003 0000", false },
     { "name-with-a-space", &msc_nft_chain_schema, "0003 0003 632063", false },
     { "name-with-a-nul", &msc_nft_chain_schema, "0003 0003 630063", false },
-    { "name-with-a-newline", &msc_nft_chain_schema, "0003 0003 630a63",
-      false },
-    { "comment", &msc_nft_chain_schema, CHAIN_C "000c 0004 00 02 6300",
-      true },
+    { "name-with-a-newline", &msc_nft_chain_schema, "0003 0003 630a63", false },
+    { "comment", &msc_nft_chain_schema, CHAIN_C "000c 0004 00 02 6300", true },
     { "comment-with-a-quote", &msc_nft_chain_schema,
       CHAIN_C "000c 0004 00 02 2200", false },
     { "comment-without-an-end", &msc_nft_chain_schema,
       CHAIN_C "000c 0004 00 02 6363", false },
-    { "userdata-cut-off", &msc_nft_chain_schema,
-      CHAIN_C "000c 0004 01 03 6363", false },
+    { "userdata-cut-off", &msc_nft_chain_schema, CHAIN_C "000c 0004 01 03 6363",
+      false },
     { "element", &msc_nft_element_schema, KEY, true },
     { "element-cut-off", &msc_nft_element_schema, "0001 0009 0001 0006 0001",
       false },

@@ -11,7 +11,7 @@
 /* Stands between the record layer and a suite, and keeps what it was given. */
 static struct {
     const MscSuite *suite;
-    GHashTable *seen;           /* key and nonce */
+    GHashTable *seen; /* key and nonce */
     unsigned calls;
     uint8_t last[MSC_SUITE_KEY_MAX];
     unsigned keys;
@@ -50,8 +50,7 @@ static void test_nonces(void)
         suite.seal = spy_seal;
         memset(&spy, 0, sizeof(spy));
         spy.suite = *s;
-        spy.seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
-                                         NULL);
+        spy.seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
         p.sealer->d->suite = &suite;
         for (int i = 0; i < 500; i++) {
             size_t len = i % 50 ? 1 : MSC_RECORD_MAX_PAYLOAD;
@@ -85,7 +84,7 @@ static void test_too_many(void)
         for (int i = 0; i < 12; i++) {
             g_autoptr(GByteArray) record = seal(sealer, "x", 1);
             g_autoptr(GError) err = NULL;
-            struct iovec iov = { (char[1]) { 0 }, 1 };
+            struct iovec iov = { (char[1]){ 0 }, 1 };
 
             if (!feed(opener, record, &err)) {
                 g_assert_nonnull(strstr(err->message, "changed the key"));
@@ -191,8 +190,8 @@ static void test_stats(void)
     g_assert_cmpuint(sealed.payload_bytes, ==, 50000);
     g_assert_cmpuint(sealed.rekeys, ==, 500);
     g_assert_cmpuint(sealed.wire_bytes, ==,
-                     5000 * (10 + MSC_RECORD_HEADER +
-                             (*msc_suites())->tag_len));
+                     5000 *
+                         (10 + MSC_RECORD_HEADER + (*msc_suites())->tag_len));
     g_assert_cmpmem(&sealed, sizeof(sealed), &opened, sizeof(opened));
     pair_free(&p);
 }

@@ -62,8 +62,8 @@ static void test_order(void)
     assert_refused(dropped.opener, b);
     pair_free(&dropped);
     assert_opens(p.opener, a, "a", 1);
-    assert_refused(p.opener, a);            /* replayed */
-    assert_refused(p.opener, b);            /* and it stays refused */
+    assert_refused(p.opener, a); /* replayed */
+    assert_refused(p.opener, b); /* and it stays refused */
     pair_free(&p);
 }
 
@@ -92,7 +92,7 @@ static void test_other_direction(void)
     a = pair_new(&here);
     b = pair_new(&there);
     record = seal(a.sealer, "a", 1);
-    assert_refused(a.opener, record);       /* reflected */
+    assert_refused(a.opener, record); /* reflected */
     assert_opens(b.opener, record, "a", 1);
     pair_free(&a);
     pair_free(&b);
@@ -108,21 +108,22 @@ static void test_reorder(void)
     MscChannelKeys keys = keys_for(*msc_suites(), 0);
     Pair p = pair_new(&keys);
     GByteArray *records[4] = {
-        seal(p.sealer, "a", 1), seal(p.sealer, "b", 1), seal(p.sealer, "c", 1),
+        seal(p.sealer, "a", 1),
+        seal(p.sealer, "b", 1),
+        seal(p.sealer, "c", 1),
         seal_end(p.sealer),
     };
 
     pair_free(&p);
     for (size_t i = 0; i < G_N_ELEMENTS(orders); i++) {
         bool true_order = i == G_N_ELEMENTS(orders) - 1, ok = true;
-        struct iovec iov = { (char[1]) { 0 }, 1 };
+        struct iovec iov = { (char[1]){ 0 }, 1 };
 
         p = pair_new(&keys);
         for (int k = 0; ok && k < 4; k++) {
             ok = feed(p.opener, records[orders[i][k]], NULL);
             msc_opener_read(p.opener, &iov, 1);
-            ok = ok && (msc_opener_state(p.opener) != MSC_OPENER_END ||
-                        k == 3);
+            ok = ok && (msc_opener_state(p.opener) != MSC_OPENER_END || k == 3);
         }
         ok = ok && msc_opener_eof(p.opener, NULL);
         g_assert_true(ok == true_order);
@@ -152,7 +153,7 @@ static void test_truncation(void)
         char got[5];
 
         p = pair_new(&keys);
-        iov = (struct iovec) { got, sizeof(got) };
+        iov = (struct iovec){ got, sizeof(got) };
         g_byte_array_set_size(stream, len);
         for (guint at = 0; at < len;) {
             size_t space;
@@ -195,8 +196,8 @@ static void test_reads(void)
         memcpy(to, stream->data + at, space);
         at += (guint)space;
         reads++;
-        g_assert_true(msc_opener_fed_into(p.opener, space, &iov, 1, &taken,
-                                          NULL));
+        g_assert_true(
+            msc_opener_fed_into(p.opener, space, &iov, 1, &taken, NULL));
         if (!taken) {
             msc_opener_read(p.opener, &iov, 1);
         }
@@ -221,7 +222,7 @@ static void test_multifd_packet(void)
     size_t n, at = 0;
 
     for (size_t i = 0; i < 128; i++) {
-        iov[i + 1] = (struct iovec) { pages + 4096 * i, 4096 };
+        iov[i + 1] = (struct iovec){ pages + 4096 * i, 4096 };
     }
     g_assert_cmpint(msc_sealer_seal(p.sealer, iov, 129, NULL), ==,
                     sizeof(header) + 128 * 4096);
@@ -268,7 +269,7 @@ static void vector_random(Vector *v, uint8_t *memory, size_t len)
                                              : randombytes_uniform(200000);
 
         part = MIN(part, len - at);
-        v->iov[v->niov++] = (struct iovec) { memory + at, part };
+        v->iov[v->niov++] = (struct iovec){ memory + at, part };
         v->bytes += part;
         at += part + (randombytes_uniform(2) ? 0 : 13);
     }
@@ -390,8 +391,8 @@ static void test_threads(void)
     memset(there.send, 8, sizeof(there.send));
     a = pair_new(&here);
     b = pair_new(&there);
-    there_and_back[0] = (Pair) { a.sealer, b.opener };
-    there_and_back[1] = (Pair) { b.sealer, a.opener };
+    there_and_back[0] = (Pair){ a.sealer, b.opener };
+    there_and_back[1] = (Pair){ b.sealer, a.opener };
     /* So each end seals in one thread while it opens in another, and rekeys
      * in both: what QEMU's TLS cannot do (QEMU issue 1937). */
     thread = g_thread_new("there", traffic_thread, &there_and_back[0]);
@@ -410,8 +411,7 @@ int main(int argc, char **argv)
     g_test_add_func("/record/changed-byte-is-refused", test_changed_byte);
     g_test_add_func("/record/dropped-or-replayed-is-refused", test_order);
     g_test_add_func("/record/other-channel-is-refused", test_other_key);
-    g_test_add_func("/record/other-direction-is-refused",
-                    test_other_direction);
+    g_test_add_func("/record/other-direction-is-refused", test_other_direction);
     g_test_add_func("/record/both-directions-at-once", test_threads);
     g_test_add_func("/record/truncation-is-an-error", test_truncation);
     g_test_add_func("/record/reordered-is-refused", test_reorder);

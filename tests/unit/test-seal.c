@@ -11,7 +11,7 @@
 #include "seal.h"
 #include "secret.h"
 
-#define CHUNKS 3        /* two of data, END */
+#define CHUNKS 3 /* two of data, END */
 
 static MscSession *session_new(const MscSuite *suite)
 {
@@ -93,12 +93,12 @@ static void test_order(void)
         int order[4];
         size_t n;
     } wrong[] = {
-        { { 1, 0, 2 }, 3 },             /* swapped */
-        { { 0, 0, 1, 2 }, 4 },          /* replayed */
-        { { 0, 2 }, 2 },                /* dropped */
-        { { 2 }, 1 },                   /* all dropped */
-        { { 0, 1 }, 2 },                /* no END */
-        { { 0, 1, 2, 2 }, 4 },          /* after the END */
+        { { 1, 0, 2 }, 3 },    /* swapped */
+        { { 0, 0, 1, 2 }, 4 }, /* replayed */
+        { { 0, 2 }, 2 },       /* dropped */
+        { { 2 }, 1 },          /* all dropped */
+        { { 0, 1 }, 2 },       /* no END */
+        { { 0, 1, 2, 2 }, 4 }, /* after the END */
     };
     g_autoptr(MscSession) session = session_new(*msc_suites());
     GBytes *chunks[CHUNKS];
@@ -107,8 +107,8 @@ static void test_order(void)
     for (size_t i = 0; i < G_N_ELEMENTS(wrong); i++) {
         g_autoptr(GByteArray) plain = g_byte_array_new();
 
-        g_assert_false(open_all(session, chunks, wrong[i].order, wrong[i].n,
-                                plain));
+        g_assert_false(
+            open_all(session, chunks, wrong[i].order, wrong[i].n, plain));
     }
     free_all(chunks);
 }

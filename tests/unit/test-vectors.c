@@ -104,8 +104,8 @@ static MscIdentity *identity(const char *name, uint8_t fill, JsonBuilder *b)
     return id;
 }
 
-static char *accept_peer(const uint8_t key[MSC_IDENTITY_KEY_LEN],
-                         void *opaque, GError **errp)
+static char *accept_peer(const uint8_t key[MSC_IDENTITY_KEY_LEN], void *opaque,
+                         GError **errp)
 {
     (void)key;
     (void)opaque;
@@ -169,10 +169,12 @@ static void put_keys(MscHandshake *hs, const MscSession *session,
 
 static void put_further(const MscSession *session, JsonBuilder *b)
 {
-    g_autoptr(MscHandshake) source = msc_handshake_new_further(
-        MSC_ROLE_SOURCE, session, MSC_CHANNEL_MULTIFD, 3, 9, NULL);
-    g_autoptr(MscHandshake) destination = msc_handshake_new_further(
-        MSC_ROLE_DESTINATION, session, MSC_CHANNEL_MAIN, 0, 0, NULL);
+    g_autoptr(MscHandshake) source =
+        msc_handshake_new_further(MSC_ROLE_SOURCE, session, MSC_CHANNEL_MULTIFD,
+                                  3, 9, NULL);
+    g_autoptr(MscHandshake) destination =
+        msc_handshake_new_further(MSC_ROLE_DESTINATION, session,
+                                  MSC_CHANNEL_MAIN, 0, 0, NULL);
     g_autoptr(GByteArray) request = g_byte_array_new();
     g_autoptr(GByteArray) reply = g_byte_array_new();
     g_autoptr(GByteArray) nothing = g_byte_array_new();
@@ -205,7 +207,7 @@ static void test_handshake(void)
     /* The one policy that all libsodiums and CPUs can follow. */
     const char *const suites[] = { "xchacha20-poly1305", NULL };
     uint8_t secret[2][MSC_KEM_SECRET_MAX];
-    const MscKem *kem = *msc_kems();        /* the best comes first */
+    const MscKem *kem = *msc_kems(); /* the best comes first */
     MscHandshake *hs[2];
     MscIdentity *id[2];
 
@@ -254,8 +256,9 @@ static void test_handshake(void)
 
 static void put_record(Pair *p, const char *payload, JsonBuilder *b)
 {
-    g_autoptr(GByteArray) record = *payload
-        ? seal(p->sealer, payload, strlen(payload)) : seal_end(p->sealer);
+    g_autoptr(GByteArray) record =
+        *payload ? seal(p->sealer, payload, strlen(payload))
+                 : seal_end(p->sealer);
 
     json_builder_begin_object(b);
     put_hex(b, "payload", payload, strlen(payload));
@@ -282,8 +285,10 @@ static void test_records(void)
         json_builder_begin_array(b);
         put_record(&p, "a", b);
         put_record(&p, "the last one under its key", b);
-        put_record(&p, "more than one block of AEGIS-128L, and a bit of the "
-                   "next, under the second key", b);
+        put_record(&p,
+                   "more than one block of AEGIS-128L, and a bit of the "
+                   "next, under the second key",
+                   b);
         put_record(&p, "thirty-two bytes, not one more..", b);
         put_record(&p, "", b);
         json_builder_end_array(b);
@@ -316,8 +321,7 @@ static void test_contexts(void)
         put_hex(b, "migration_id", session.migration_id,
                 sizeof(session.migration_id));
         put_hex(b, "vm", session.vm, sizeof(session.vm));
-        put_hex(b, "context", session.context_key,
-                sizeof(session.context_key));
+        put_hex(b, "context", session.context_key, sizeof(session.context_key));
         put_hex(b, "plain", "first part, second part", 23);
         json_builder_set_member_name(b, "chunks");
         json_builder_begin_array(b);

@@ -155,8 +155,11 @@ static void test_helper_messages(void)
     MscOpenMessage open = { .role = MSC_ROLE_SOURCE };
     MscAttachMessage attach = { .role = MSC_ROLE_SOURCE };
     MscChannelMessage channel = { .kind = 1, .expected_peer = (char *)"b" };
-    MscKeysMessage keys = { .kind = 1, .suite = 3, .suite_name = (char *)"s",
-                            .kem = (char *)"", .peer = (char *)"b" };
+    MscKeysMessage keys = { .kind = 1,
+                            .suite = 3,
+                            .suite_name = (char *)"s",
+                            .kem = (char *)"",
+                            .peer = (char *)"b" };
 
     strcpy(open.vm, "01234567-89ab-cdef-0123-456789abcdef");
     strcpy(attach.vm, open.vm);
@@ -166,8 +169,8 @@ static void test_helper_messages(void)
     open.transport_only = true;
     msc_open_encode(&open, out);
     check_strict(out, decode_open);
-    g_assert_cmpuint(out->data[2], ==, MSC_ROLE_SOURCE |
-                                       MSC_OPEN_TRANSPORT_ONLY);
+    g_assert_cmpuint(out->data[2], ==,
+                     MSC_ROLE_SOURCE | MSC_OPEN_TRANSPORT_ONLY);
     open.transport_only = false;
     g_assert_true(msc_open_decode(out->data, out->len, &open, NULL));
     g_assert_true(open.transport_only);
@@ -197,16 +200,16 @@ static void test_proof(void)
     proof = msc_proof_encode(MSC_PROOF_READY, id, token);
     copy = g_memdup2(g_bytes_get_data(proof, &len), g_bytes_get_size(proof));
     len = g_bytes_get_size(proof);
-    g_assert_true(msc_proof_check(MSC_PROOF_READY, copy, len, id, commitment,
-                                  NULL));
-    g_assert_false(msc_proof_check(MSC_PROOF_RELEASE, copy, len, id,
-                                   commitment, NULL));
-    g_assert_false(msc_proof_check(MSC_PROOF_READY, copy, len - 1, id,
-                                   commitment, NULL));
+    g_assert_true(
+        msc_proof_check(MSC_PROOF_READY, copy, len, id, commitment, NULL));
+    g_assert_false(
+        msc_proof_check(MSC_PROOF_RELEASE, copy, len, id, commitment, NULL));
+    g_assert_false(
+        msc_proof_check(MSC_PROOF_READY, copy, len - 1, id, commitment, NULL));
     for (gsize i = 0; i < len; i++) {
         copy[i] ^= 1;
-        g_assert_false(msc_proof_check(MSC_PROOF_READY, copy, len, id,
-                                       commitment, NULL));
+        g_assert_false(
+            msc_proof_check(MSC_PROOF_READY, copy, len, id, commitment, NULL));
         copy[i] ^= 1;
     }
 }
@@ -217,7 +220,7 @@ static void test_long_reason(void)
     g_autoptr(GByteArray) out = g_byte_array_new();
     g_autofree char *back = NULL;
 
-    memcpy(text + MSC_REASON_MAX - 1, "\xc3\xa4", 2);   /* across the cut */
+    memcpy(text + MSC_REASON_MAX - 1, "\xc3\xa4", 2); /* across the cut */
     msc_text_encode(text, out);
     g_assert_true(msc_text_decode(out->data, out->len, &back, NULL));
     g_assert_cmpuint(strlen(back), ==, MSC_REASON_MAX - 1);
@@ -253,8 +256,8 @@ static void test_reconcile(void)
     static const uint8_t token[MSC_PROOF_TOKEN_LEN] = { 6 };
     g_autoptr(GBytes) proof = msc_proof_encode(MSC_PROOF_RELEASE, id, token);
     g_autoptr(GBytes) bare = msc_reconcile_question_encode(id, NULL);
-    g_autoptr(GByteArray) question = g_bytes_unref_to_array(
-        msc_reconcile_question_encode(id, proof));
+    g_autoptr(GByteArray) question =
+        g_bytes_unref_to_array(msc_reconcile_question_encode(id, proof));
     g_autoptr(GByteArray) answer = g_bytes_unref_to_array(
         msc_reconcile_answer_encode(MSC_RECONCILE_PROOF, proof));
     g_autoptr(GByteArray) wait = g_bytes_unref_to_array(

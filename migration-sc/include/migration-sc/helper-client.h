@@ -47,7 +47,7 @@ typedef enum {
     MSC_CHANNEL_MAIN = 1,
     MSC_CHANNEL_MULTIFD = 2,
     MSC_CHANNEL_POSTCOPY_PREEMPT = 3,
-    MSC_CHANNEL_RECOVERED = 4,  /* the main one of a postcopy, after a break */
+    MSC_CHANNEL_RECOVERED = 4, /* the main one of a postcopy, after a break */
 } MscChannelKind;
 
 /* Length of the text form of a UUID without the terminating NUL. */
@@ -94,12 +94,12 @@ void msc_client_unref(MscClient *client);
 typedef struct {
     MscChannelKind kind;
     uint32_t number;
-    char *suite;                /* e.g. "aes-256-gcm" */
-    char *kem;                  /* e.g. "x25519", "" for a further channel */
-    char *peer;                 /* verified name of the other host */
+    char *suite; /* e.g. "aes-256-gcm" */
+    char *kem;   /* e.g. "x25519", "" for a further channel */
+    char *peer;  /* verified name of the other host */
     char migration_id[MSC_UUID_STR_LEN + 1];
     uint64_t handshake_us;
-    MscSealer *sealer;          /* take (and set to NULL) or leave */
+    MscSealer *sealer; /* take (and set to NULL) or leave */
     MscOpener *opener;
 } MscChannel;
 
@@ -110,8 +110,7 @@ void msc_channel_free(MscChannel *channel);
  * nobody else ever had, without helper and handshake.  For tests of what is
  * built on channels.
  */
-bool msc_channel_pair(uint64_t rekey_bytes, MscChannel *ends[2],
-                      GError **errp);
+bool msc_channel_pair(uint64_t rekey_bytes, MscChannel *ends[2], GError **errp);
 
 /**
  * msc_client_handshake: let the helpers protect the connected socket @fd.
@@ -128,17 +127,16 @@ bool msc_channel_pair(uint64_t rekey_bytes, MscChannel *ends[2],
  * The first channel, kind MAIN, carries the two-host admission: on return
  * both helpers know the guest and are willing.
  */
-MscChannel *msc_client_handshake(MscClient *client, int fd,
-                                 MscChannelKind kind, uint32_t number,
-                                 const char *expected_peer,
+MscChannel *msc_client_handshake(MscClient *client, int fd, MscChannelKind kind,
+                                 uint32_t number, const char *expected_peer,
                                  uint64_t rekey_bytes, GError **errp);
 
 /* What freeze or validate counted. */
 typedef struct {
-    uint64_t flows;             /* entries in the context */
-    uint64_t left_behind;       /* entries left on the source, by policy */
-    uint64_t bytes;             /* of the sealed context */
-    uint64_t elapsed_us;        /* in the helper */
+    uint64_t flows;       /* entries in the context */
+    uint64_t left_behind; /* entries left on the source, by policy */
+    uint64_t bytes;       /* of the sealed context */
+    uint64_t elapsed_us;  /* in the helper */
 } MscContextStats;
 
 /* Source: the guest is stopped; take the final snapshot of its context. */
@@ -172,9 +170,9 @@ bool msc_client_validate(MscClient *client, GBytes **ready,
                          MscContextStats *stats, GError **errp);
 
 typedef enum {
-    MSC_RELEASE_SENT,       /* journalled; *release must be sent */
-    MSC_RELEASE_REFUSED,    /* READY was no good; the source still owns */
-    MSC_RELEASE_UNKNOWN,    /* the helper did not answer: ask for a verdict */
+    MSC_RELEASE_SENT,    /* journalled; *release must be sent */
+    MSC_RELEASE_REFUSED, /* READY was no good; the source still owns */
+    MSC_RELEASE_UNKNOWN, /* the helper did not answer: ask for a verdict */
 } MscReleaseResult;
 
 /* Source: check READY, journal the release, get RELEASE to be sent. */
@@ -200,9 +198,9 @@ bool msc_client_thaw(MscClient *client, const char *reason, GError **errp);
 bool msc_client_abort(MscClient *client, const char *reason, GError **errp);
 
 typedef enum {
-    MSC_VERDICT_RUN,        /* this side owns the guest: run it */
-    MSC_VERDICT_DISCARD,    /* the other side owns the guest */
-    MSC_VERDICT_PENDING,    /* nobody knows yet: stay paused, ask again */
+    MSC_VERDICT_RUN,     /* this side owns the guest: run it */
+    MSC_VERDICT_DISCARD, /* the other side owns the guest */
+    MSC_VERDICT_PENDING, /* nobody knows yet: stay paused, ask again */
 } MscVerdict;
 
 /**

@@ -40,7 +40,7 @@ typedef struct {
     uint64_t payload_bytes;
     uint64_t records;
     uint64_t rekeys;
-    uint64_t wire_bytes;        /* headers and tags included */
+    uint64_t wire_bytes; /* headers and tags included */
 } MscRecordStats;
 
 /**
@@ -56,8 +56,8 @@ typedef struct {
  * Returns: payload bytes taken (> 0 unless @iov is empty), or -1 with @errp
  * set, after which the sealer refuses all further work.
  */
-ssize_t msc_sealer_seal(MscSealer *sealer, const struct iovec *iov,
-                        size_t niov, GError **errp);
+ssize_t msc_sealer_seal(MscSealer *sealer, const struct iovec *iov, size_t niov,
+                        GError **errp);
 
 /**
  * msc_sealer_end: seal the end-of-stream record.  Nothing can be sealed after.
@@ -78,9 +78,9 @@ void msc_sealer_consume(MscSealer *sealer, size_t len);
 void msc_sealer_get_stats(const MscSealer *sealer, MscRecordStats *stats);
 
 typedef enum {
-    MSC_OPENER_MORE,    /* needs more bytes from the network */
-    MSC_OPENER_DATA,    /* payload is ready for msc_opener_read() */
-    MSC_OPENER_END,     /* the peer ended the stream; nothing follows */
+    MSC_OPENER_MORE, /* needs more bytes from the network */
+    MSC_OPENER_DATA, /* payload is ready for msc_opener_read() */
+    MSC_OPENER_END,  /* the peer ended the stream; nothing follows */
 } MscOpenerState;
 
 /**
@@ -106,9 +106,8 @@ bool msc_opener_fed(MscOpener *opener, size_t len, GError **errp);
  * *@taken is the number of bytes put there, or 0: then go on as after
  * msc_opener_fed().  If it returns false, the contents of @iov are undefined.
  */
-bool msc_opener_fed_into(MscOpener *opener, size_t len,
-                         const struct iovec *iov, size_t niov, size_t *taken,
-                         GError **errp);
+bool msc_opener_fed_into(MscOpener *opener, size_t len, const struct iovec *iov,
+                         size_t niov, size_t *taken, GError **errp);
 
 MscOpenerState msc_opener_state(const MscOpener *opener);
 
@@ -118,8 +117,7 @@ MscOpenerState msc_opener_state(const MscOpener *opener);
  * the last payload byte is gone and the next header, which is there already, is
  * malformed, the next call of msc_opener_fed() or msc_opener_check() says so.
  */
-size_t msc_opener_read(MscOpener *opener, const struct iovec *iov,
-                       size_t niov);
+size_t msc_opener_read(MscOpener *opener, const struct iovec *iov, size_t niov);
 
 /* msc_opener_check: false with @errp set if the opener has failed. */
 bool msc_opener_check(const MscOpener *opener, GError **errp);
