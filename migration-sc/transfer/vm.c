@@ -34,26 +34,25 @@ static bool vm_error(GError **errp, const char *what, const char *key,
     return false;
 }
 
-static bool parse_addresses(GKeyFile *file, const char *what, const char *key,
-                            GArray *out, GError **errp)
+static bool add_to(GArray *addresses, const char *text, GError **errp)
 {
-    g_autoptr(GError) list_err = NULL;
-    g_auto(GStrv) list =
-        g_key_file_get_string_list(file, GROUP, key, NULL, &list_err);
+    MscAddress address;
 
-    if (list_err && g_key_file_has_key(file, GROUP, key, NULL)) {
-        return vm_error(errp, what, key, list_err);
+    if (!msc_address_parse(text, &address, errp)) {
+        return false;
     }
-    for (char **text = list; text && *text; text++) {
-        g_autoptr(GError) err = NULL;
-        MscAddress address;
-
-        if (!msc_address_parse(*text, &address, &err)) {
-            return vm_error(errp, what, key, err);
-        }
-        g_array_append_val(out, address);
-    }
+    g_array_append_val(addresses, address);
     return true;
+}
+
+static bool add_address(MscSelector *s, const char *text, GError **errp)
+{
+    return add_to(s->addresses, text, errp);
+}
+
+static bool add_nat_address(MscSelector *s, const char *text, GError **errp)
+{
+    return add_to(s->nat_addresses, text, errp);
 }
 
 /* A list, each of whose texts @add takes. */
@@ -132,8 +131,8 @@ static bool parse_selector(GKeyFile *file, const char *what, MscSelector *s,
     s->nat_policy = policy && !strcmp(policy, "leave-behind")
                         ? MSC_NAT_LEAVE_BEHIND
                         : MSC_NAT_REFUSE;
-    if (!parse_addresses(file, what, "address", s->addresses, errp) ||
-        !parse_addresses(file, what, "nat-address", s->nat_addresses, errp) ||
+    if (!parse_list(file, what, "address", add_address, s, errp) ||
+        !parse_list(file, what, "nat-address", add_nat_address, s, errp) ||
         !parse_nft(file, what, s, errp)) {
         return false;
     }
