@@ -13,6 +13,7 @@
 #include "conntrack-needs.h"
 #include "conntrack-request.h"
 #include "error.h"
+#include "fault.h"
 
 /* A refusal must be readable. */
 #define CLASHES_SHOWN 16
@@ -309,6 +310,7 @@ bool msc_conntrack_stage(const MscSelector *s, GBytes *payload,
            run_expects(ct, MSC_CT_EXPECT_DELETE, stale->expects, no_master,
                        "remove", errp) &&
            remove_flows(ct, stale->flows, errp) &&
+           MSC_FAULT_PASSES(CONNTRACK_REMOVED, errp) &&
            create_all(ct, wanted, transit_us, true, nothing, no_master, errp);
 }
 

@@ -10,6 +10,7 @@
 
 #include "context.h"
 #include "error.h"
+#include "fault.h"
 #include "format.h"
 #include "frame.h"
 #include "handshake-io.h"
@@ -149,7 +150,8 @@ static MscHandshake *try_full_handshake(Channel *c, int fd,
             : !msc_transfer_set_stage(t, msc_admitted_stage(t), false, errp)) {
         return NULL;
     }
-    if (!msc_handshake_send(fd, last, deadline, errp)) {
+    if (!MSC_FAULT_PASSES(HANDSHAKE_DONE, errp) ||
+        !msc_handshake_send(fd, last, deadline, errp)) {
         g_prefix_error(errp, "handshake: ");
         return NULL;
     }

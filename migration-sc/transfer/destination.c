@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "fault.h"
 
 #define BLOB_CONTEXT "context"
 #define BLOB_REPLACED "replaced"
@@ -149,12 +150,14 @@ GBytes *msc_destination_admit(MscTransfer *t, GBytes *bytes, const char *peer,
 
     g_free(entry->peer);
     entry->peer = g_strdup(peer);
-    if (!msc_hub_supersede(t->hub, entry->vm, peer, errp) ||
+    if (!MSC_FAULT_PASSES(ADMIT, errp) ||
+        !msc_hub_supersede(t->hub, entry->vm, peer, errp) ||
         !msc_admission_request_decode(bytes, &request, errp)) {
         return NULL;
     }
     ok = agree_on_context(t, &request, errp) &&
-         admit_all(t, &request, answers, errp);
+         admit_all(t, &request, answers, errp) &&
+         MSC_FAULT_PASSES(CHECKED, errp);
     g_ptr_array_unref(request.sections);
     if (!ok) {
         return NULL;
@@ -183,6 +186,9 @@ bool msc_destination_stage(MscTransfer *t, const GByteArray *in,
                            GByteArray *out, GError **errp)
 {
     (void)out;
+    if (!MSC_FAULT_PASSES(OPEN, errp)) {
+        return false;
+    }
     if (t->ended) {
         g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
                             "security context goes on after its END");
@@ -204,7 +210,7 @@ bool msc_destination_stage(MscTransfer *t, const GByteArray *in,
                     "security context of more than %u bytes", MSC_CONTEXT_MAX);
         return false;
     }
-    return true;
+    return MSC_FAULT_PASSES(OPENED, errp);
 }
 
 static const MscProvider *section_provider(MscTransfer *t, const MscSection *s,
@@ -308,7 +314,8 @@ static bool install_all(MscTransfer *t, GError **errp)
         const MscSection *s = t->context->sections->pdata[i];
         const MscProvider *p = section_provider(t, s, errp);
 
-        if (!p || !p->stage(t->vm->selector, s->data, transit, errp)) {
+        if (!p || !MSC_FAULT_PASSES(INSTALL, errp) ||
+            !p->stage(t->vm->selector, s->data, transit, errp)) {
             return false;
         }
     }
@@ -324,9 +331,13 @@ bool msc_destination_validate(MscTransfer *t, const GByteArray *in,
     g_autoptr(GBytes) proof = NULL;
 
     (void)in;
-    if (decode_context(t, &err) && (replaced = prepare_all(t, &err)) &&
-        record_undo(t, replaced, &err) && install_all(t, &err) &&
-        msc_transfer_set_stage(t, MSC_STAGE_READY, true, &err)) {
+    if (MSC_FAULT_PASSES(VALIDATE, &err) && decode_context(t, &err) &&
+        MSC_FAULT_PASSES(DECODED, &err) && (replaced = prepare_all(t, &err)) &&
+        MSC_FAULT_PASSES(PREPARED, &err) && record_undo(t, replaced, &err) &&
+        MSC_FAULT_PASSES(UNDO_RECORDED, &err) && install_all(t, &err) &&
+        MSC_FAULT_PASSES(INSTALLED, &err) &&
+        msc_transfer_set_stage(t, MSC_STAGE_READY, true, &err) &&
+        MSC_FAULT_PASSES(READY, &err)) {
         t->entry->stats.elapsed_us = (uint64_t)(g_get_monotonic_time() - start);
         proof = msc_proof_encode(MSC_PROOF_READY, t->entry->id,
                                  t->entry->token[MSC_PROOF_READY - 1]);
@@ -367,9 +378,11 @@ bool msc_destination_take(MscTransfer *t, GError **errp)
     }
     g_free(t->entry->error);
     t->entry->error = g_strdup("");
-    if (!msc_transfer_set_stage(t, MSC_STAGE_COMMITTED, true, errp)) {
+    if (!MSC_FAULT_PASSES(COMMIT, errp) ||
+        !msc_transfer_set_stage(t, MSC_STAGE_COMMITTED, true, errp)) {
         return false;
     }
+    MSC_FAULT(COMMITTED);
     /* The guest may run: nothing below can change that. */
     if (!load_context(t, &err)) {
         g_warning("%s: %s", t->entry->name, err->message);
@@ -383,6 +396,7 @@ bool msc_destination_take(MscTransfer *t, GError **errp)
             p->commit(t->vm->selector, s->data);
         }
     }
+    MSC_FAULT(TAKEN);
     return true;
 }
 
@@ -451,12 +465,15 @@ bool msc_destination_undo(MscTransfer *t, const char *why, GError **errp)
     if (stage == MSC_STAGE_ABORTED || msc_transfer_close(t, why)) {
         return true;
     }
+    MSC_FAULT(UNDO);
     if ((stage == MSC_STAGE_STAGED || stage == MSC_STAGE_READY) &&
         !uninstall_all(t, &err)) {
         g_warning("%s: cannot undo what was staged: %s", t->entry->name,
                   err->message);
     }
+    MSC_FAULT(UNINSTALLED);
     msc_transfer_end(t, MSC_STAGE_ABORTED, why);
+    MSC_FAULT(ABORTED);
     if (err) {
         g_propagate_error(errp, g_steal_pointer(&err));
         return false;
@@ -516,6 +533,7 @@ bool msc_destination_settle(MscTransfer *t)
         }
     }
     if (!lenient) {
+        MSC_FAULT(SETTLED);
         msc_journal_remove_blobs(msc_hub_journal(t->hub), t->entry);
         msc_destination_forget(t);
     }

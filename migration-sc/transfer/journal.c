@@ -12,6 +12,7 @@
 
 #include "context.h"
 #include "error.h"
+#include "fault.h"
 #include "keyfile.h"
 #include "secret.h"
 
@@ -362,9 +363,13 @@ static bool write_file(MscJournal *journal, const char *path, const void *data,
                        size_t len, bool durable, GError **errp)
 {
     g_autofree char *tmp = g_strconcat(path, ".new", NULL);
-    int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     bool ok;
+    int fd;
 
+    if (!MSC_FAULT_PASSES(JOURNAL_WRITE, errp)) {
+        return false;
+    }
+    fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0) {
         return journal_file_error(errp, "write", tmp);
     }
@@ -373,9 +378,11 @@ static bool write_file(MscJournal *journal, const char *path, const void *data,
         journal_file_error(errp, "write", tmp);
     }
     close(fd);
+    ok = ok && MSC_FAULT_PASSES(JOURNAL_WRITTEN, errp);
     if (ok && rename(tmp, path)) {
         ok = journal_file_error(errp, "rename to", path);
     }
+    ok = ok && MSC_FAULT_PASSES(JOURNAL_RENAMED, errp);
     return ok && (!durable || sync_dir(journal->dir, errp));
 }
 

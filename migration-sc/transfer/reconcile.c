@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "fault.h"
 #include "reconcile-message.h"
 #include "talk.h"
 
@@ -115,6 +116,7 @@ GBytes *msc_reconcile_answer(MscHub *hub, GBytes *request, const char *peer,
     } else {
         out = answer_as_destination(t, q.proof, errp);
     }
+    MSC_FAULT(RECONCILE_ANSWER);
     if (t) {
         msc_transfer_unlock(t);
     }
@@ -159,6 +161,7 @@ static bool apply(MscTransfer *t, GBytes *got, GError **errp)
     }
     msc_transfer_lock(t);
     /* It may have ended while we asked. */
+    MSC_FAULT(RECONCILE_APPLY);
     ok = (t->entry->stage != MSC_STAGE_RELEASED &&
           t->entry->stage != MSC_STAGE_READY) ||
          take_answer(t, word, proof, errp);
@@ -188,6 +191,7 @@ static void ask(MscTransfer *t)
     if (!cut_off) {
         return;
     }
+    MSC_FAULT(RECONCILE_ASK);
     got = msc_talk_ask(t->hub, peer, question, &err);
     if (!got || !apply(t, got, &err)) {
         g_info("reconciling with %s: %s", peer, err->message);

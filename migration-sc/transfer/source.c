@@ -10,6 +10,7 @@
 
 #include "context.h"
 #include "error.h"
+#include "fault.h"
 
 GBytes *msc_source_admission(MscTransfer *t, GError **errp)
 {
@@ -23,6 +24,9 @@ GBytes *msc_source_admission(MscTransfer *t, GError **errp)
     size_t room = MSC_ADMISSION_MAX;
     GBytes *bytes;
 
+    if (!MSC_FAULT_PASSES(ADMISSION, errp)) {
+        return NULL;
+    }
     if (!t->transport_only &&
         t->vm->selector->nat_policy == MSC_NAT_LEAVE_BEHIND) {
         request.flags |= MSC_ADMISSION_LEAVE_BEHIND;
@@ -70,7 +74,8 @@ bool msc_source_admitted(MscTransfer *t, GBytes *bytes, GError **errp)
     memcpy(t->entry->commitment[MSC_PROOF_ABANDON - 1], answer.abandon,
            sizeof(answer.abandon));
     t->answers = answer.sections;
-    return msc_transfer_set_stage(t, msc_admitted_stage(t), false, errp);
+    return MSC_FAULT_PASSES(ANSWERED, errp) &&
+           msc_transfer_set_stage(t, msc_admitted_stage(t), false, errp);
 }
 
 static bool collect_all(MscTransfer *t, GError **errp)
@@ -83,7 +88,8 @@ static bool collect_all(MscTransfer *t, GError **errp)
         MscProviderStats stats = { 0 };
         g_autoptr(GBytes) payload = NULL;
 
-        if (!(*p)->freeze(t->vm->selector, errp)) {
+        if (!MSC_FAULT_PASSES(COLLECT, errp) ||
+            !(*p)->freeze(t->vm->selector, errp)) {
             return false;
         }
         payload = (*p)->collect(t->vm->selector, answer ? answer->data : NULL,
@@ -154,8 +160,11 @@ bool msc_source_freeze(MscTransfer *t, const GByteArray *in, GByteArray *out,
     gint64 start = g_get_monotonic_time();
 
     (void)in;
-    if (!msc_transfer_set_stage(t, MSC_STAGE_FROZEN, false, errp) ||
-        !collect_all(t, errp) || !seal_all(t, errp)) {
+    if (!MSC_FAULT_PASSES(FREEZE, errp) ||
+        !msc_transfer_set_stage(t, MSC_STAGE_FROZEN, false, errp) ||
+        !MSC_FAULT_PASSES(FROZEN, errp) || !collect_all(t, errp) ||
+        !MSC_FAULT_PASSES(COLLECTED, errp) || !seal_all(t, errp) ||
+        !MSC_FAULT_PASSES(SEALED, errp)) {
         return false;
     }
     t->entry->stats.elapsed_us = (uint64_t)(g_get_monotonic_time() - start);
@@ -170,6 +179,9 @@ bool msc_source_collect(MscTransfer *t, const GByteArray *in, GByteArray *out,
 
     (void)in;
     (void)errp;
+    if (!MSC_FAULT_PASSES(SEND, errp)) {
+        return false;
+    }
     if (chunk) {
         msc_put_bytes(out, g_bytes_get_data(chunk, NULL),
                       g_bytes_get_size(chunk));
@@ -196,10 +208,12 @@ bool msc_source_release(MscTransfer *t, const GByteArray *in, GByteArray *out,
      * The point of no return.  It is on disk before anybody hears of it: a
      * helper that crashes now comes back knowing that it gave the guest away.
      */
-    if (entry->stage != MSC_STAGE_RELEASED &&
-        !msc_transfer_set_stage(t, MSC_STAGE_RELEASED, true, errp)) {
+    if (!MSC_FAULT_PASSES(READY_CAME, errp) ||
+        (entry->stage != MSC_STAGE_RELEASED &&
+         !msc_transfer_set_stage(t, MSC_STAGE_RELEASED, true, errp))) {
         return false;
     }
+    MSC_FAULT(RELEASED);
     proof = msc_proof_encode(MSC_PROOF_RELEASE, entry->id,
                              entry->token[MSC_PROOF_RELEASE - 1]);
     msc_put_bytes(out, g_bytes_get_data(proof, NULL), g_bytes_get_size(proof));
@@ -242,7 +256,9 @@ void msc_source_let_go(MscTransfer *t, const char *why)
         g_warning("%s: entries left behind on this host: %s", t->entry->name,
                   err->message);
     }
+    MSC_FAULT(RETIRED);
     msc_transfer_end(t, MSC_STAGE_FINISHED, err && !*why ? err->message : why);
+    MSC_FAULT(FINISHED);
 }
 
 bool msc_source_finish(MscTransfer *t, const GByteArray *in, GByteArray *out,
@@ -252,7 +268,8 @@ bool msc_source_finish(MscTransfer *t, const GByteArray *in, GByteArray *out,
 
     (void)out;
     if (!msc_proof_check(MSC_PROOF_DONE, in->data, in->len, entry->id,
-                         entry->commitment[MSC_PROOF_DONE - 1], errp)) {
+                         entry->commitment[MSC_PROOF_DONE - 1], errp) ||
+        !MSC_FAULT_PASSES(DONE_CAME, errp)) {
         return false;
     }
     if (entry->stage == MSC_STAGE_FINISHED) {
@@ -270,10 +287,13 @@ bool msc_source_give_up(MscTransfer *t, const char *why, GError **errp)
     if (t->entry->stage == MSC_STAGE_THAWED || msc_transfer_close(t, why)) {
         return true;
     }
+    MSC_FAULT(THAW);
     for (; *p; p++) {
         ok = (*p)->thaw(t->vm->selector, ok ? errp : NULL) && ok;
     }
+    MSC_FAULT(UNFROZEN);
     msc_transfer_end(t, MSC_STAGE_THAWED, why);
+    MSC_FAULT(THAWED);
     return ok;
 }
 

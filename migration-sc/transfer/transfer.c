@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "error.h"
+#include "fault.h"
 #include "secret.h"
 
 /* Ended migrations that the journal keeps, for "status". */
@@ -142,6 +143,7 @@ bool msc_transfer_close(MscTransfer *t, const char *why)
 /* Brings what a crash left to a safe end; what needs a verdict is kept. */
 static void recover(MscTransfer *t)
 {
+    MSC_FAULT(RECOVER);
     switch (t->entry->stage) {
     case MSC_STAGE_TRANSPORT:
         msc_transfer_close(t, "the helper was restarted");
@@ -486,6 +488,7 @@ void msc_hub_settle(MscHub *hub)
 void msc_transfer_disconnect(MscTransfer *t)
 {
     msc_transfer_lock(t);
+    MSC_FAULT(DISCONNECTED);
     g_atomic_int_set(&t->connected, false);
     t->alone_us = g_get_monotonic_time();
     switch (t->entry->stage) {

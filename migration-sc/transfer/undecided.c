@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "fault.h"
 
 /* Who waits asks each second. */
 #define ASKS_WITHIN_US (5 * G_USEC_PER_SEC)
@@ -86,6 +87,7 @@ bool msc_hub_verdict(MscHub *hub, const MscAttachMessage *attach, uid_t uid,
         return false;
     }
     msc_transfer_lock(t);
+    MSC_FAULT(VERDICT);
     t->asked_us = g_get_monotonic_time();
     switch (t->entry->stage) {
     case MSC_STAGE_COMMITTED:
@@ -154,7 +156,9 @@ bool msc_hub_resolve(MscHub *hub, const char *vm, bool here, const char *code,
         return false;
     }
     msc_transfer_lock(t);
-    ok = msc_transfer_resolve(t, here, code, force, given, errp);
+    ok = MSC_FAULT_PASSES(RESOLVE, errp) &&
+         msc_transfer_resolve(t, here, code, force, given, errp);
+    MSC_FAULT(RESOLVED);
     msc_transfer_unlock(t);
     return ok;
 }
@@ -177,6 +181,7 @@ bool msc_hub_supersede(MscHub *hub, const char *vm, const char *peer,
         return true;
     }
     msc_transfer_lock(t);
+    MSC_FAULT(SUPERSEDE);
     if (!is_undecided(t->entry->stage)) {
         /* It ended while we waited for the lock. */
     } else if (strcmp(t->entry->peer, peer)) {
