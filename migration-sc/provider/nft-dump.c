@@ -14,6 +14,7 @@
 
 /* Somebody may change the ruleset while it is read. */
 #define TRIES 20
+#define RETRY_US 1000
 
 static const struct nlattr *find(const void *attrs, size_t len, uint16_t type)
 {
@@ -250,6 +251,15 @@ static bool read_table(MscNft *n, Reading *r, GError **errp)
             return false;
         }
         msc_nft_set_sort(r->set);
+        /*
+         * While the kernel makes a set's hash table larger, the parts of one
+         * dump follow different orders (nft_set_hash.c, nft_rhash_walk): some
+         * elements come twice, as many others not at all, and the generation
+         * stays what it was.
+         */
+        if (msc_nft_set_has_doubles(r->set)) {
+            return false;
+        }
     }
     return true;
 }
@@ -293,6 +303,7 @@ MscNftPayload *msc_nft_dump(MscNft *n, const GPtrArray *tables,
         g_autoptr(GError) err = NULL;
         Reading r = { .wanted = tables, .payload = payload, .extent = extent };
 
+        g_usleep(i > 0 ? RETRY_US : 0);
         payload->local = true;
         if (try_dump(n, &r, &err)) {
             return g_steal_pointer(&payload);

@@ -169,6 +169,16 @@ void msc_nft_set_sort(MscNftSet *set)
     g_ptr_array_sort(set->elements, by_key);
 }
 
+bool msc_nft_set_has_doubles(const MscNftSet *set)
+{
+    for (guint i = 1; i < set->elements->len; i++) {
+        if (!by_key(&set->elements->pdata[i - 1], &set->elements->pdata[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* ---- comparing ---- */
 
 static bool lists_hold(const GPtrArray *is, const GPtrArray *wanted)

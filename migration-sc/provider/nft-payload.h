@@ -66,6 +66,8 @@ MscNftSet *msc_nft_table_set(const MscNftTable *table, const char *name);
 GPtrArray *msc_nft_table_chain(const MscNftTable *table, const char *name);
 /* Canonical order, in which intervals can be put into the kernel again. */
 void msc_nft_set_sort(MscNftSet *set);
+/* Of a sorted set: one element is there twice. */
+bool msc_nft_set_has_doubles(const MscNftSet *set);
 /* Is all that @wanted says also so in @is, and nothing more there?  State is
  * not compared; neither are elements that come and go with packets. */
 bool msc_nft_table_holds(const MscNftTable *is, const MscNftTable *wanted,

@@ -6,9 +6,11 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "error.h"
 #include "nft-lab.h"
+#include "nft-payload.h"
 
 static const MscProvider *const p = &msc_nft_provider;
 
@@ -236,6 +238,47 @@ static void test_a_long_set_is_left_out_before_ram(void)
     g_assert_cmpstr(reasons, ==, "");
 }
 
+/* The kernel makes the set's hash table larger while it is dumped: that takes
+ * it long enough to be seen if there are so many. */
+#define GROWN 60000
+
+static void test_a_set_that_grows_is_read_whole(void)
+{
+    g_autoptr(NftLab) lab = nft_lab_new("inet g");
+    g_autofree char *file =
+        g_strdup_printf("%s/msc-grows-%d", g_get_tmp_dir(), getpid());
+    g_autofree char *load = g_strdup_printf("nft -f %s", file);
+    GString *ruleset = g_string_new("flush ruleset\ntable inet g {\nset s {\n"
+                                    "type ipv4_addr\nelements = { 10.0.0.1");
+
+    for (int i = 0; i < GROWN; i++) {
+        g_string_append_printf(ruleset, ", 10.%d.%d.%d", 1 + i / 65536,
+                               i / 256 % 256, i % 256);
+    }
+    g_string_append(ruleset, " }\n}\n}\n");
+    g_assert_true(g_file_set_contents(file, ruleset->str, -1, NULL));
+    g_string_free(ruleset, TRUE);
+    for (int i = 0; i < 6; i++) {
+        FILE *loading;
+
+        nft_load("flush ruleset; table inet g { set s { type ipv4_addr; } }");
+        loading = popen(load, "r");
+        g_assert_nonnull(loading);
+        for (guint n = 0; n == 0;) {
+            g_autoptr(GBytes) bytes = nft_collect(lab->a);
+            g_autoptr(MscNftPayload) payload =
+                msc_nft_payload_decode(bytes, NULL);
+            const MscNftTable *t = payload->tables->pdata[0];
+
+            n = msc_nft_table_set(t, "s")->elements->len;
+            g_assert_true(n == 0 || n == GROWN + 1);
+            g_assert_false(msc_nft_set_has_doubles(t->sets->pdata[0]));
+        }
+        g_assert_cmpint(pclose(loading), ==, 0);
+    }
+    unlink(file);
+}
+
 /* More than one message to the kernel holds: an interval's two ends may come
  * in different ones. */
 static void test_long_interval_sets(void)
@@ -287,6 +330,8 @@ int main(int argc, char **argv)
     g_test_add_func("/nft/nothing-is-said-of-a-guest-without-tables",
                     test_nothing_is_said_of_a_guest_without_tables);
     g_test_add_func("/nft/long-interval-sets", test_long_interval_sets);
+    g_test_add_func("/nft/a-set-that-grows-is-read-whole",
+                    test_a_set_that_grows_is_read_whole);
     g_test_add_func("/nft/a-long-set-is-left-out-before-ram",
                     test_a_long_set_is_left_out_before_ram);
     return g_test_run();
