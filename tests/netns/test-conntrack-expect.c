@@ -4,78 +4,12 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
-#include <arpa/inet.h>
 #include <string.h>
 
-#include "conntrack-lab.h"
+#include "conntrack-corpus.h"
 #include "error.h"
 
 static const MscProvider *const p = &msc_conntrack_provider;
-
-static MscFlow *tcp(const char *src, uint16_t sport, uint16_t dport)
-{
-    return lab_flow(IPPROTO_TCP, src, sport, PEER, dport);
-}
-
-/* SIP's announcement of media, from the peer to the guest's port: a class
- * that allows several. */
-static MscExpect *announced(const MscFlow *master, uint16_t port)
-{
-    MscExpect *expect = nfexp_new();
-    MscFlow *tuple = nfct_new();
-    const struct {
-        enum nf_expect_attr attr;
-        const char *src, *dst;
-        uint16_t dport;
-    } parts[] = {
-        { ATTR_EXP_EXPECTED, PEER, GUEST, port },
-        { ATTR_EXP_MASK, "255.255.255.255", "255.255.255.255", 65535 },
-    };
-
-    for (size_t i = 0; i < G_N_ELEMENTS(parts); i++) {
-        nfct_set_attr_u8(tuple, ATTR_ORIG_L3PROTO, AF_INET);
-        nfct_set_attr_u8(tuple, ATTR_ORIG_L4PROTO, IPPROTO_TCP);
-        nfct_set_attr_u32(tuple, ATTR_ORIG_IPV4_SRC, inet_addr(parts[i].src));
-        nfct_set_attr_u32(tuple, ATTR_ORIG_IPV4_DST, inet_addr(parts[i].dst));
-        nfct_set_attr_u16(tuple, ATTR_ORIG_PORT_SRC, 0);
-        nfct_set_attr_u16(tuple, ATTR_ORIG_PORT_DST, htons(parts[i].dport));
-        nfexp_set_attr(expect, parts[i].attr, tuple);
-    }
-    nfct_destroy(tuple);
-    nfexp_set_attr(expect, ATTR_EXP_MASTER, master);
-    nfexp_set_attr_u16(expect, ATTR_EXP_ZONE, msc_flow_zone(master, false));
-    nfexp_set_attr_u32(expect, ATTR_EXP_TIMEOUT, 100);
-    nfexp_set_attr_u32(expect, ATTR_EXP_FLAGS, 0);
-    nfexp_set_attr_u32(expect, ATTR_EXP_CLASS, 1);
-    nfexp_set_attr(expect, ATTR_EXP_HELPER_NAME, "sip");
-    return expect;
-}
-
-static MscFlow *signalling(const char *src, uint16_t sport)
-{
-    MscFlow *flow = tcp(src, sport, 5060);
-
-    nfct_set_attr(flow, ATTR_HELPER_NAME, "sip");
-    return flow;
-}
-
-/* A connection that has announced two, in @zone. */
-static MscPayload *call_payload(uint16_t sport, uint16_t zone)
-{
-    MscPayload *payload = msc_payload_new();
-    MscFlow *control = signalling(GUEST, sport);
-
-    if (zone) {
-        nfct_set_attr_u16(control, ATTR_ZONE, zone);
-    }
-    g_ptr_array_add(payload->flows, control);
-    g_ptr_array_add(payload->expects, announced(control, 4001));
-    g_ptr_array_add(payload->expects, announced(control, 4002));
-    nfexp_set_attr_u32(payload->expects->pdata[1], ATTR_EXP_TIMEOUT, 250);
-    nfexp_set_attr_u32(payload->expects->pdata[1], ATTR_EXP_FLAGS,
-                       NF_CT_EXPECT_PERMANENT);
-    return payload;
-}
 
 static char *expectations(void)
 {
@@ -91,7 +25,7 @@ static void test_expectations_move(void)
     for (size_t i = 0; i < G_N_ELEMENTS(zones); i++) {
         int b = lab_host_new(), a = lab_host_new();
         g_autoptr(MscSelector) s = lab_guest();
-        g_autoptr(MscPayload) made = call_payload(100, zones[i]);
+        g_autoptr(MscPayload) made = corpus_call_payload(100, zones[i]);
         g_autoptr(GBytes) bytes = msc_payload_encode(made);
         g_autoptr(GBytes) moved = NULL, again = NULL;
         g_autoptr(MscPayload) back = NULL;
@@ -132,8 +66,8 @@ static void test_expectations_come_back(void)
 {
     int host = lab_host_new();
     g_autoptr(MscSelector) s = lab_guest();
-    g_autoptr(MscPayload) stale = call_payload(100, 0);
-    g_autoptr(MscPayload) newer = call_payload(100, 0);
+    g_autoptr(MscPayload) stale = corpus_call_payload(100, 0);
+    g_autoptr(MscPayload) newer = corpus_call_payload(100, 0);
     g_autoptr(GBytes) bytes = msc_payload_encode(stale);
     g_autoptr(GBytes) payload = NULL, replaced = NULL;
     g_autofree char *before = NULL, *during = NULL, *after = NULL;
@@ -163,17 +97,17 @@ static void test_expectation_clashes(void)
     g_autoptr(MscSelector) s = lab_guest();
     g_autoptr(MscSelector) other = msc_selector_new();
     g_autoptr(MscPayload) theirs = msc_payload_new();
-    g_autoptr(MscPayload) ours = call_payload(100, 0);
+    g_autoptr(MscPayload) ours = corpus_call_payload(100, 0);
     g_autoptr(GBytes) bytes = NULL, payload = msc_payload_encode(ours);
     g_autofree char *before = NULL, *after = NULL;
     g_autoptr(GError) err = NULL;
-    MscFlow *control = signalling("10.20.0.66", 100);
+    MscFlow *control = corpus_signalling("10.20.0.66", 100);
 
     lab_track();
     lab_add_address(other->addresses, "10.20.0.66");
     lab_add_address(other->nat_addresses, GUEST);
     g_ptr_array_add(theirs->flows, control);
-    g_ptr_array_add(theirs->expects, announced(control, 4001));
+    g_ptr_array_add(theirs->expects, corpus_announced(control, 4001));
     bytes = msc_payload_encode(theirs);
     lab_restore(other, bytes, 0);
     before = expectations();
@@ -191,16 +125,16 @@ static void test_few_of_many_masters_expect(void)
 {
     int host = lab_host_new();
     g_autoptr(MscSelector) s = lab_guest();
-    g_autoptr(MscPayload) made = call_payload(100, 5);
+    g_autoptr(MscPayload) made = corpus_call_payload(100, 5);
     g_autoptr(GBytes) bytes = NULL, moved = NULL;
     g_autoptr(MscPayload) back = NULL;
 
     lab_track();
     for (uint16_t i = 1; i < 100; i++) {
-        g_ptr_array_add(made->flows, signalling(GUEST, i));
+        g_ptr_array_add(made->flows, corpus_signalling(GUEST, i));
     }
     /* The same tuple in another zone has announced nothing. */
-    g_ptr_array_add(made->flows, signalling(GUEST, 100));
+    g_ptr_array_add(made->flows, corpus_signalling(GUEST, 100));
     bytes = msc_payload_encode(made);
     lab_restore(s, bytes, 0);
     moved = lab_collect(s, 101);
