@@ -13,36 +13,59 @@
 #define PROC "/proc/sys/net/netfilter/nf_conntrack_"
 /* A refusal must be readable. */
 #define REASONS_SHOWN 16
+/* NATed flows looked for before RAM; the others when they are staged. */
+#define NATED_MAX 8192
+
+/* Counts flows and what they need, and takes the NATed ones out. */
+static bool summarize_some(GPtrArray *flows, MscNeeds *needs, GPtrArray *nated,
+                           GError **errp)
+{
+    if (!msc_needs_of(flows, needs, errp)) {
+        return false;
+    }
+    for (guint i = 0; i < flows->len; i++) {
+        if (nated->len < NATED_MAX && msc_flow_is_nated(flows->pdata[i])) {
+            g_ptr_array_add(nated, flows->pdata[i]);
+            flows->pdata[i] = NULL;
+        }
+    }
+    g_ptr_array_set_size(flows, 0);
+    return true;
+}
 
 GBytes *msc_conntrack_summarize(const MscSelector *selector, size_t max,
                                 GError **errp)
 {
-    g_autoptr(MscCt) ct = msc_ct_open(errp);
-    g_autoptr(GPtrArray) flows =
-        ct ? msc_collect_flows(ct, selector, errp) : NULL;
-    g_autoptr(GPtrArray) nated = g_ptr_array_new();
+    g_autoptr(MscScan) scan = msc_scan_new(selector, errp);
+    g_autoptr(GPtrArray) flows = msc_flows_new();
+    g_autoptr(GPtrArray) nated = msc_flows_new();
     g_autoptr(MscNeeds) needs = msc_needs_new();
+    uint32_t count = 0;
+    bool done = false;
     GByteArray *out;
 
-    if (!flows || !msc_needs_of(flows, needs, errp)) {
-        return NULL;
-    }
-    for (guint i = 0; i < flows->len; i++) {
-        if (msc_flow_is_nated(flows->pdata[i])) {
-            g_ptr_array_add(nated, flows->pdata[i]);
+    while (scan && !done) {
+        if (!msc_scan_next(scan, flows, &done, errp)) {
+            return NULL;
+        }
+        count += flows->len;
+        if (!summarize_some(flows, needs, nated, errp)) {
+            return NULL;
         }
     }
-    out = g_byte_array_new();
-    msc_put_u32(out, flows->len);
-    msc_needs_encode(needs, out);
-    msc_flows_encode(nated, out);
-    if (out->len > max) {
-        g_set_error(errp, MSC_ERROR, MSC_ERROR_REFUSED,
-                    "%u translated flows do not fit the admission request "
-                    "(%u of %zu bytes)",
-                    nated->len, out->len, max);
-        g_byte_array_unref(out);
+    if (!scan) {
         return NULL;
+    }
+    out = g_byte_array_new();
+    for (;;) {
+        g_byte_array_set_size(out, 0);
+        msc_put_u32(out, count);
+        msc_needs_encode(needs, out);
+        msc_flows_encode(nated, out);
+        if (out->len <= max || !nated->len) {
+            break;
+        }
+        g_ptr_array_set_size(nated, (gint)(nated->len / 2));
     }
     return g_byte_array_free_to_bytes(out);
 }

@@ -82,6 +82,14 @@ static const Field fields[] = {
 
 #define REPLY_FIRST 13
 #define REPLY_LAST 18
+/* What a withdrawn flow is named by. */
+#define TUPLE_LAST 11
+#define TUPLE_ZONE 24
+
+static bool is_tuple_tag(uint8_t tag)
+{
+    return tag <= TUPLE_LAST || tag == TUPLE_ZONE;
+}
 
 void msc_put_name(GByteArray *out, const char *name, size_t max)
 {
@@ -154,9 +162,9 @@ static void encode_field(const MscFlow *flow, const Field *f, GByteArray *out)
     }
 }
 
-static void flow_encode(const MscFlow *flow, GByteArray *out)
+static void flow_encode(const MscFlow *flow, bool tuple, GByteArray *out)
 {
-    bool mirror = !msc_flow_is_nated(flow);
+    bool mirror = tuple || !msc_flow_is_nated(flow);
     guint at = out->len;
     guint len;
 
@@ -165,6 +173,7 @@ static void flow_encode(const MscFlow *flow, GByteArray *out)
         const Field *f = &fields[i];
 
         if (nfct_attr_is_set(flow, f->attr) <= 0 ||
+            (tuple && !is_tuple_tag(f->tag)) ||
             (mirror && f->tag >= REPLY_FIRST && f->tag <= REPLY_LAST)) {
             continue;
         }
@@ -176,12 +185,22 @@ static void flow_encode(const MscFlow *flow, GByteArray *out)
     out->data[at + 1] = (uint8_t)len;
 }
 
-void msc_flows_encode(const GPtrArray *flows, GByteArray *out)
+static void list_encode(const GPtrArray *flows, bool tuples, GByteArray *out)
 {
     msc_put_u32(out, flows->len);
     for (guint i = 0; i < flows->len; i++) {
-        flow_encode(flows->pdata[i], out);
+        flow_encode(flows->pdata[i], tuples, out);
     }
+}
+
+void msc_flows_encode(const GPtrArray *flows, GByteArray *out)
+{
+    list_encode(flows, false, out);
+}
+
+void msc_tuples_encode(const GPtrArray *flows, GByteArray *out)
+{
+    list_encode(flows, true, out);
 }
 
 static const Field *find_field(uint8_t tag)
@@ -265,7 +284,7 @@ static bool decode_field(MscReader *r, const Field *f, MscFlow *flow)
     return true;
 }
 
-static MscFlow *decode_flow(MscReader *r, GError **errp)
+static MscFlow *decode_flow(MscReader *r, bool tuple, GError **errp)
 {
     MscFlow *flow = nfct_new();
     const char *wrong = NULL;
@@ -275,7 +294,7 @@ static MscFlow *decode_flow(MscReader *r, GError **errp)
     while (!wrong && msc_reader_u8(r, &tag)) {
         const Field *f = find_field(tag);
 
-        if (!f) {
+        if (!f || (tuple && !is_tuple_tag(tag))) {
             wrong = "unknown attribute";
         } else if (tag <= last) {
             wrong = "attribute twice or out of order";
@@ -285,15 +304,17 @@ static MscFlow *decode_flow(MscReader *r, GError **errp)
         last = tag;
     }
     if (!wrong) {
-        wrong = msc_flow_malformed(flow);
+        wrong = tuple ? msc_tuple_malformed(flow) : msc_flow_malformed(flow);
     }
     if (wrong) {
         msc_reader_error(r, errp, WHAT, wrong);
         nfct_destroy(flow);
         return NULL;
     }
-    if (!nfct_attr_is_set(flow, ATTR_REPL_IPV4_SRC) &&
-        !nfct_attr_is_set(flow, ATTR_REPL_IPV6_SRC)) {
+    if (tuple) {
+        /* Nobody knows what it is translated to. */
+    } else if (!nfct_attr_is_set(flow, ATTR_REPL_IPV4_SRC) &&
+               !nfct_attr_is_set(flow, ATTR_REPL_IPV6_SRC)) {
         msc_flow_mirror_reply(flow);
     } else {
         nfct_set_attr_u8(flow, ATTR_REPL_L3PROTO,
@@ -304,7 +325,7 @@ static MscFlow *decode_flow(MscReader *r, GError **errp)
     return flow;
 }
 
-GPtrArray *msc_flows_decode(MscReader *r, GError **errp)
+static GPtrArray *list_decode(MscReader *r, bool tuples, GError **errp)
 {
     g_autoptr(GPtrArray) flows = msc_flows_new();
     uint32_t count;
@@ -322,7 +343,7 @@ GPtrArray *msc_flows_decode(MscReader *r, GError **errp)
             msc_reader_error(r, errp, WHAT, "flow cut short");
             return NULL;
         }
-        flow = decode_flow(&one, errp);
+        flow = decode_flow(&one, tuples, errp);
         if (!flow) {
             g_prefix_error(errp, "flow %u: ", i);
             return NULL;
@@ -330,6 +351,16 @@ GPtrArray *msc_flows_decode(MscReader *r, GError **errp)
         g_ptr_array_add(flows, flow);
     }
     return g_steal_pointer(&flows);
+}
+
+GPtrArray *msc_flows_decode(MscReader *r, GError **errp)
+{
+    return list_decode(r, false, errp);
+}
+
+GPtrArray *msc_tuples_decode(MscReader *r, GError **errp)
+{
+    return list_decode(r, true, errp);
 }
 
 GBytes *msc_payload_encode(const MscPayload *payload)

@@ -19,6 +19,8 @@
 
 #define MSC_CONNTRACK_VERSION 1
 #define MSC_CONNTRACK_OLDEST 1
+/* Of the section in the context that ends a pre-copy, and of its batches. */
+#define MSC_CONNTRACK_BATCH_VERSION 2
 /* More than a host can hold in memory. */
 #define MSC_CONNTRACK_FLOWS_MAX (16u * 1024 * 1024)
 /* The kernel's table of expectations is far smaller. */
@@ -31,6 +33,11 @@
 void msc_flows_encode(const GPtrArray *flows, GByteArray *out);
 /* Reads one list; the caller checks that the input ends there. */
 GPtrArray *msc_flows_decode(MscReader *r, GError **errp);
+
+/* A list of flows to be withdrawn: of each its original tuple (tags 1 to 11)
+ * and zone (tag 24), and nothing else. */
+void msc_tuples_encode(const GPtrArray *flows, GByteArray *out);
+GPtrArray *msc_tuples_decode(MscReader *r, GError **errp);
 
 /* The second list; conntrack-expect-codec.c. */
 void msc_expects_encode(const GPtrArray *expects, GByteArray *out);

@@ -12,77 +12,61 @@
  * few thousands at most, saves a question for each flow that has none. */
 #define MASTERS_MAX 16
 
+/* One question to the kernel.  Those for responders come after those for
+ * originators, and leave out what these have shown. */
 typedef struct {
+    MscCtQuery query;
+    bool responders;
+} Question;
+
+struct MscScan {
     const MscSelector *selector;
-    GPtrArray *flows;
-    GHashTable *seen;
-} Collection;
+    MscCt *ct;
+    GArray *questions; /* of Question */
+    guint next;        /* to be asked */
+    bool asking;       /* the one before it */
+};
 
-static bool take(MscFlow *flow, void *opaque)
+static void add_question(MscScan *scan, const MscCtQuery *query,
+                         bool responders)
 {
-    Collection *c = opaque;
+    const Question question = { *query, responders };
 
-    /* The guest's zone may hold another guest's probe. */
-    if (msc_flow_is_scratch(flow) || !msc_flow_belongs(flow, c->selector)) {
-        nfct_destroy(flow);
-        return true;
-    }
-    /* A table that is resized during the dump shows entries twice, and so do
-     * queries that overlap. */
-    if (g_hash_table_add(c->seen, msc_flow_key(flow))) {
-        g_ptr_array_add(c->flows, flow);
-    } else {
-        nfct_destroy(flow);
-    }
-    return true;
-}
-
-static bool query_address(MscCt *ct, MscCtQuery query, const MscAddress *a,
-                          Collection *c, GError **errp)
-{
-    query.family = a->family;
-    query.originator = a;
-    if (!msc_ct_query(ct, &query, take, c, errp)) {
-        return false;
-    }
-    query.originator = NULL;
-    query.responder = a;
-    return msc_ct_query(ct, &query, take, c, errp);
+    g_array_append_val(scan->questions, question);
 }
 
 /* By address where the kernel can; else the family's whole table, once. */
-static bool query_addresses(MscCt *ct, MscCtQuery query, guint filters,
-                            Collection *c, GError **errp)
+static void ask_by_address(MscScan *scan, MscCtQuery query, guint filters)
 {
-    const GArray *list = c->selector->addresses;
+    const GArray *list = scan->selector->addresses;
     bool whole[2] = { false, false };
 
-    for (guint i = 0; i < list->len; i++) {
-        const MscAddress *a = &g_array_index(list, MscAddress, i);
-        bool v4 = a->family == AF_INET;
+    for (int responders = 0; responders <= 1; responders++) {
+        for (guint i = 0; i < list->len; i++) {
+            const MscAddress *a = &g_array_index(list, MscAddress, i);
+            bool v4 = a->family == AF_INET;
 
-        if (!(filters & (v4 ? MSC_FILTER_IPV4 : MSC_FILTER_IPV6))) {
-            whole[v4] = true;
-        } else if (!query_address(ct, query, a, c, errp)) {
-            return false;
+            if (!(filters & (v4 ? MSC_FILTER_IPV4 : MSC_FILTER_IPV6))) {
+                whole[v4] = true;
+                continue;
+            }
+            query.family = a->family;
+            query.originator = responders ? NULL : a;
+            query.responder = responders ? a : NULL;
+            add_question(scan, &query, responders);
         }
     }
+    query.originator = query.responder = NULL;
     for (int v4 = 0; v4 <= 1; v4++) {
         query.family = v4 ? AF_INET : AF_INET6;
-        if (whole[v4] && !msc_ct_query(ct, &query, take, c, errp)) {
-            return false;
+        if (whole[v4]) {
+            add_question(scan, &query, false);
         }
     }
-    return true;
 }
 
-GPtrArray *msc_collect_flows(MscCt *ct, const MscSelector *s, GError **errp)
+MscScan *msc_scan_new(const MscSelector *s, GError **errp)
 {
-    g_autoptr(GHashTable) seen =
-        g_hash_table_new_full(g_bytes_hash, g_bytes_equal,
-                              (GDestroyNotify)g_bytes_unref, NULL);
-    g_autoptr(GPtrArray) flows = msc_flows_new();
-    Collection c = { s, flows, seen };
     const MscCtQuery query = {
         .has_zone = s->has_zone,
         .zone = s->zone,
@@ -93,14 +77,104 @@ GPtrArray *msc_collect_flows(MscCt *ct, const MscSelector *s, GError **errp)
     guint filters = msc_ct_filters();
     bool narrow = (s->has_zone && filters & MSC_FILTER_ZONE) ||
                   (s->has_mark && filters & MSC_FILTER_MARK);
-    bool ok;
+    MscScan *scan = g_new0(MscScan, 1);
 
-    if (!narrow && s->addresses->len && s->addresses->len <= ADDRESSES_MAX) {
-        ok = query_addresses(ct, query, filters, &c, errp);
-    } else {
-        ok = msc_ct_query(ct, &query, take, &c, errp);
+    scan->selector = s;
+    scan->questions = g_array_new(FALSE, FALSE, sizeof(Question));
+    scan->ct = msc_ct_open(errp);
+    if (!scan->ct) {
+        msc_scan_free(scan);
+        return NULL;
     }
-    return ok ? g_steal_pointer(&flows) : NULL;
+    if (!narrow && s->addresses->len && s->addresses->len <= ADDRESSES_MAX) {
+        ask_by_address(scan, query, filters);
+    } else {
+        add_question(scan, &query, false);
+    }
+    return scan;
+}
+
+void msc_scan_free(MscScan *scan)
+{
+    if (scan) {
+        msc_ct_close(scan->ct);
+        g_array_unref(scan->questions);
+        g_free(scan);
+    }
+}
+
+typedef struct {
+    const MscSelector *selector;
+    bool responders;
+    GPtrArray *flows;
+} Taking;
+
+static bool take(MscFlow *flow, void *opaque)
+{
+    Taking *t = opaque;
+
+    /* The guest's zone may hold another guest's probe. */
+    if (msc_flow_is_scratch(flow) || !msc_flow_belongs(flow, t->selector) ||
+        (t->responders && msc_flow_is_originator(flow, t->selector))) {
+        nfct_destroy(flow);
+    } else {
+        g_ptr_array_add(t->flows, flow);
+    }
+    return true;
+}
+
+bool msc_scan_next(MscScan *scan, GPtrArray *flows, bool *done, GError **errp)
+{
+    Taking t = { .selector = scan->selector, .flows = flows };
+    const Question *q;
+    bool answered = false;
+
+    if (!scan->asking) {
+        q = &g_array_index(scan->questions, Question, scan->next);
+        if (!msc_ct_query_begin(scan->ct, &q->query, errp)) {
+            return false;
+        }
+        scan->next++;
+        scan->asking = true;
+    }
+    q = &g_array_index(scan->questions, Question, scan->next - 1);
+    t.responders = q->responders;
+    if (!msc_ct_query_next(scan->ct, take, &t, &answered, errp)) {
+        return false;
+    }
+    scan->asking = !answered;
+    *done = answered && scan->next == scan->questions->len;
+    return true;
+}
+
+GPtrArray *msc_collect_flows(const MscSelector *s, GError **errp)
+{
+    g_autoptr(GHashTable) seen =
+        g_hash_table_new_full(g_bytes_hash, g_bytes_equal,
+                              (GDestroyNotify)g_bytes_unref, NULL);
+    g_autoptr(GPtrArray) flows = msc_flows_new();
+    g_autoptr(MscScan) scan = msc_scan_new(s, errp);
+    bool done = !scan;
+
+    while (!done) {
+        guint from = flows->len, to = from;
+
+        if (!msc_scan_next(scan, flows, &done, errp)) {
+            return NULL;
+        }
+        for (guint i = from; i < flows->len; i++) {
+            MscFlow *flow = flows->pdata[i];
+
+            flows->pdata[i] = NULL;
+            if (g_hash_table_add(seen, msc_flow_key(flow))) {
+                flows->pdata[to++] = flow;
+            } else {
+                nfct_destroy(flow);
+            }
+        }
+        g_ptr_array_set_size(flows, (gint)to);
+    }
+    return scan ? g_steal_pointer(&flows) : NULL;
 }
 
 GPtrArray *msc_collect_expects(MscCt *ct, const GPtrArray *flows, GError **errp)

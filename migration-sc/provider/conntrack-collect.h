@@ -10,13 +10,27 @@
 #include "conntrack-payload.h"
 
 /*
+ * Going through the guest's flows a few at a time, whatever their number: a
+ * walk over the table of its host.  A table that is resized meanwhile may show
+ * a flow twice.
+ */
+typedef struct MscScan MscScan;
+
+/* @s outlives it. */
+MscScan *msc_scan_new(const MscSelector *s, GError **errp);
+void msc_scan_free(MscScan *scan);
+/* Appends some to @flows, or none; *@done: there are no more. */
+bool msc_scan_next(MscScan *scan, GPtrArray *flows, bool *done, GError **errp);
+
+/*
  * All flows of the guest, each once.  The kernel filters where it is known to
  * (conntrack-probe.h); each entry is looked at again here all the same.
  */
-GPtrArray *msc_collect_flows(MscCt *ct, const MscSelector *selector,
-                             GError **errp);
+GPtrArray *msc_collect_flows(const MscSelector *selector, GError **errp);
 /* The expectations of @flows; may include some that are not the guest's. */
 GPtrArray *msc_collect_expects(MscCt *ct, const GPtrArray *flows,
                                GError **errp);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(MscScan, msc_scan_free)
 
 #endif

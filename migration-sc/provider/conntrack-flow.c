@@ -9,6 +9,8 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include "conntrack-shape.h"
+
 typedef enum {
     ORIG_SRC,
     ORIG_DST,
@@ -139,6 +141,14 @@ bool msc_flow_belongs(const MscFlow *flow, const MscSelector *s)
     flow_address(flow, REPL_SRC, &responder);
     return msc_address_in(&originator, s->addresses) ||
            msc_address_in(&responder, s->addresses);
+}
+
+bool msc_flow_is_originator(const MscFlow *flow, const MscSelector *s)
+{
+    MscAddress originator;
+
+    flow_address(flow, ORIG_SRC, &originator);
+    return msc_address_in(&originator, s->addresses);
 }
 
 bool msc_flow_is_guests(const MscFlow *flow, const MscSelector *s)
@@ -337,6 +347,58 @@ GBytes *msc_flow_key_in(const MscFlow *flow, uint16_t zone)
         key.icmp_code = nfct_get_attr_u8(flow, ATTR_ICMP_CODE);
     }
     return key_bytes(&key);
+}
+
+MscFlow *msc_flow_of_key(GBytes *bytes)
+{
+    MscFlow *flow = nfct_new();
+    Key key;
+
+    g_assert(g_bytes_get_size(bytes) == sizeof(key));
+    memcpy(&key, g_bytes_get_data(bytes, NULL), sizeof(key));
+    nfct_set_attr_u8(flow, ATTR_ORIG_L3PROTO, key.family);
+    nfct_set_attr_u8(flow, ATTR_ORIG_L4PROTO, key.l4);
+    if (key.family == AF_INET) {
+        uint32_t src, dst;
+
+        memcpy(&src, key.src, sizeof(src));
+        memcpy(&dst, key.dst, sizeof(dst));
+        nfct_set_attr_u32(flow, ATTR_ORIG_IPV4_SRC, src);
+        nfct_set_attr_u32(flow, ATTR_ORIG_IPV4_DST, dst);
+    } else {
+        uint64_t src[2], dst[2]; /* aligned */
+
+        memcpy(src, key.src, sizeof(src));
+        memcpy(dst, key.dst, sizeof(dst));
+        nfct_set_attr(flow, ATTR_ORIG_IPV6_SRC, src);
+        nfct_set_attr(flow, ATTR_ORIG_IPV6_DST, dst);
+    }
+    if (msc_flow_is_icmp(flow)) {
+        nfct_set_attr_u8(flow, ATTR_ICMP_TYPE, key.icmp_type);
+        nfct_set_attr_u8(flow, ATTR_ICMP_CODE, key.icmp_code);
+        nfct_set_attr_u16(flow, ATTR_ICMP_ID, key.src_port);
+    } else if (msc_l4_has_ports(key.l4)) {
+        nfct_set_attr_u16(flow, ATTR_ORIG_PORT_SRC, key.src_port);
+        nfct_set_attr_u16(flow, ATTR_ORIG_PORT_DST, key.dst_port);
+    }
+    if (key.zone) {
+        nfct_set_attr_u16(flow, ATTR_ZONE, key.zone);
+    }
+    return flow;
+}
+
+/* FNV-1a.  Two keys of one hash make a set count one less, no more. */
+guint64 msc_flow_key_hash(GBytes *key)
+{
+    guint64 hash = G_GUINT64_CONSTANT(14695981039346656037);
+    const uint8_t *data;
+    gsize len;
+
+    data = g_bytes_get_data(key, &len);
+    for (gsize i = 0; i < len; i++) {
+        hash = (hash ^ data[i]) * G_GUINT64_CONSTANT(1099511628211);
+    }
+    return hash;
 }
 
 bool msc_flow_is_child(const MscFlow *flow)

@@ -28,6 +28,9 @@ bool msc_flow_belongs(const MscFlow *flow, const MscSelector *s);
  * the guest yet. */
 bool msc_flow_is_guests(const MscFlow *flow, const MscSelector *s);
 
+/* Is one of the guest's addresses the originator? */
+bool msc_flow_is_originator(const MscFlow *flow, const MscSelector *s);
+
 bool msc_flow_is_icmp(const MscFlow *flow);
 /* In network byte order. */
 uint16_t msc_flow_icmp_id(const MscFlow *flow, bool reply);
@@ -58,6 +61,11 @@ char *msc_flow_describe(const MscFlow *flow);
 GBytes *msc_flow_key(const MscFlow *flow);
 GBytes *msc_flow_key_in(const MscFlow *flow, uint16_t zone);
 GBytes *msc_flow_master_key(const MscFlow *flow);
+
+/* A flow of which nothing is known but @key: to look for, or to withdraw. */
+MscFlow *msc_flow_of_key(GBytes *key);
+/* The key of a tuple's 64 bits, for sets that only count and remember. */
+guint64 msc_flow_key_hash(GBytes *key);
 
 /* Did another flow announce this one (an FTP data connection)? */
 bool msc_flow_is_child(const MscFlow *flow);

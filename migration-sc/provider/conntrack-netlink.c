@@ -111,7 +111,7 @@ static void take_icmp_reply(const struct nlmsghdr *nlh, MscFlow *flow)
     }
 }
 
-static MscFlow *flow_parse(const struct nlmsghdr *nlh)
+MscFlow *msc_ct_parse(const struct nlmsghdr *nlh)
 {
     MscFlow *flow = nfct_new();
 
@@ -125,24 +125,42 @@ static MscFlow *flow_parse(const struct nlmsghdr *nlh)
     return flow;
 }
 
+static bool dump_begin(MscCt *ct, const struct nlmsghdr *request, GError **errp)
+{
+    return mnl_socket_sendto(ct->nl, request, request->nlmsg_len) >= 0 ||
+           kernel_error(errp, "cannot ask for the table");
+}
+
+/* Gives each entry of one answer to @take. */
+static bool dump_next(MscCt *ct, mnl_cb_t take, void *opaque, bool *done,
+                      GError **errp)
+{
+    g_autofree char *buf = g_malloc(ANSWER_MAX);
+    ssize_t n = mnl_socket_recvfrom(ct->nl, buf, ANSWER_MAX);
+
+    if (n > 0) {
+        n = mnl_cb_run(buf, (size_t)n, ct->seq, mnl_socket_get_portid(ct->nl),
+                       take, opaque);
+    }
+    *done = n <= MNL_CB_STOP;
+    return n >= 0 || kernel_error(errp, "reading the table");
+}
+
 /* Sends a request for a dump and gives every message to @take. */
 static bool dump(MscCt *ct, const struct nlmsghdr *request, mnl_cb_t take,
                  void *opaque, GError **errp)
 {
-    g_autofree char *buf = g_malloc(ANSWER_MAX);
-    ssize_t n;
+    bool done = false;
 
-    if (mnl_socket_sendto(ct->nl, request, request->nlmsg_len) < 0) {
-        return kernel_error(errp, "cannot ask for the table");
+    if (!dump_begin(ct, request, errp)) {
+        return false;
     }
-    do {
-        n = mnl_socket_recvfrom(ct->nl, buf, ANSWER_MAX);
-        if (n > 0) {
-            n = mnl_cb_run(buf, (size_t)n, ct->seq,
-                           mnl_socket_get_portid(ct->nl), take, opaque);
+    while (!done) {
+        if (!dump_next(ct, take, opaque, &done, errp)) {
+            return false;
         }
-    } while (n > MNL_CB_STOP);
-    return n >= 0 || kernel_error(errp, "reading the table");
+    }
+    return true;
 }
 
 typedef struct {
@@ -153,7 +171,7 @@ typedef struct {
 static int dump_flow(const struct nlmsghdr *nlh, void *opaque)
 {
     Dump *d = opaque;
-    MscFlow *flow = flow_parse(nlh);
+    MscFlow *flow = msc_ct_parse(nlh);
 
     return !flow || d->take(flow, d->opaque) ? MNL_CB_OK : MNL_CB_STOP;
 }
@@ -176,14 +194,12 @@ static void put_address(struct nlmsghdr *nlh, const MscAddress *a, bool reply)
     mnl_attr_nest_end(nlh, nest);
 }
 
-bool msc_ct_query(MscCt *ct, const MscCtQuery *q, MscCtTake *take, void *opaque,
-                  GError **errp)
+bool msc_ct_query_begin(MscCt *ct, const MscCtQuery *q, GError **errp)
 {
     char buf[MSC_REQUEST_MAX] __attribute__((aligned(NLMSG_ALIGNTO))) = { 0 };
     struct nlmsghdr *nlh =
         put_header(buf, NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET, NLM_F_DUMP,
                    ++ct->seq, q->family);
-    Dump d = { take, opaque };
 
     if (q->has_mark) {
         mnl_attr_put_u32(nlh, CTA_MARK, htonl(q->mark));
@@ -197,7 +213,31 @@ bool msc_ct_query(MscCt *ct, const MscCtQuery *q, MscCtTake *take, void *opaque,
     } else if (q->responder) {
         put_address(nlh, q->responder, true);
     }
-    return dump(ct, nlh, dump_flow, &d, errp);
+    return dump_begin(ct, nlh, errp);
+}
+
+bool msc_ct_query_next(MscCt *ct, MscCtTake *take, void *opaque, bool *done,
+                       GError **errp)
+{
+    Dump d = { take, opaque };
+
+    return dump_next(ct, dump_flow, &d, done, errp);
+}
+
+bool msc_ct_query(MscCt *ct, const MscCtQuery *q, MscCtTake *take, void *opaque,
+                  GError **errp)
+{
+    bool done = false;
+
+    if (!msc_ct_query_begin(ct, q, errp)) {
+        return false;
+    }
+    while (!done) {
+        if (!msc_ct_query_next(ct, take, opaque, &done, errp)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static int dump_master(const struct nlmsghdr *nlh, void *opaque)
@@ -385,7 +425,7 @@ static void take_answer(Batch *b, const struct nlmsghdr *nlh)
         b->found[i] =
             verbs[b->verb].expect
                 ? (gpointer)msc_expect_parse(nlh, msc_expect_zone(b->items[i]))
-                : (gpointer)flow_parse(nlh);
+                : (gpointer)msc_ct_parse(nlh);
     }
 }
 

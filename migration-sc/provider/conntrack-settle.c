@@ -13,7 +13,7 @@
 #include <linux/netfilter/nf_conntrack_tcp.h>
 #include <netinet/in.h>
 
-#include "conntrack-codec.h"
+#include "conntrack-batch.h"
 #include "conntrack-netlink.h"
 #include "conntrack-stage.h"
 #include "error.h"
@@ -29,15 +29,10 @@ typedef struct {
     gint64 pause, wake; /* microseconds, monotonic */
 } Settling;
 
-static Settling *settling_new(GBytes *payload, GError **errp)
+static Settling *settling_of(MscPayload *all)
 {
-    g_autoptr(MscPayload) all = msc_payload_decode(payload, errp);
-    Settling *st;
+    Settling *st = g_new0(Settling, 1);
 
-    if (!all) {
-        return NULL;
-    }
-    st = g_new0(Settling, 1);
     st->lenient = msc_flows_new();
     st->pause = PAUSE_MIN;
     for (guint i = 0; i < all->flows->len; i++) {
@@ -49,6 +44,13 @@ static Settling *settling_new(GBytes *payload, GError **errp)
         }
     }
     return st;
+}
+
+static Settling *settling_new(GBytes *payload, GError **errp)
+{
+    g_autoptr(MscPayload) all = msc_payload_decode(payload, errp);
+
+    return all ? settling_of(all) : NULL;
 }
 
 void msc_conntrack_settle_end(gpointer memory)
@@ -180,4 +182,29 @@ guint msc_conntrack_settle(const MscSelector *s, GBytes *payload,
     }
     st->wake = st->next ? 0 : now + st->pause;
     return st->lenient->len;
+}
+
+guint msc_conntrack_settle_batch(const MscSelector *s, GBytes *bytes)
+{
+    g_autoptr(GError) err = NULL;
+    g_autoptr(MscBatch) batch = msc_batch_decode(bytes, &err);
+    g_autoptr(MscCt) ct = batch ? msc_ct_open(&err) : NULL;
+    Settling *st = batch ? settling_of(batch->payload) : NULL;
+    guint left, settled = 0;
+
+    (void)s;
+    if (!ct) {
+        g_warning("%s", err->message);
+        msc_conntrack_settle_end(st);
+        return 1; /* try again */
+    }
+    do {
+        if (st->lenient->len && !ask(ct, st, &settled, &err)) {
+            g_warning("%s", err->message);
+            break;
+        }
+    } while (st->next);
+    left = st->lenient->len;
+    msc_conntrack_settle_end(st);
+    return left;
 }

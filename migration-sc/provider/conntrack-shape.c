@@ -140,25 +140,39 @@ static const char *check_state(const MscFlow *flow, const Shape *shape)
     return NULL;
 }
 
-const char *msc_flow_malformed(const MscFlow *flow)
+/* The protocol of the original tuple; what is wrong with it, or NULL. */
+static const char *find_shape(const MscFlow *flow, Shape *shape)
 {
     uint8_t l3 = nfct_get_attr_u8(flow, ATTR_ORIG_L3PROTO);
-    Shape shape = { .l4 = nfct_get_attr_u8(flow, ATTR_ORIG_L4PROTO) };
-    const char *wrong;
 
+    shape->l4 = nfct_get_attr_u8(flow, ATTR_ORIG_L4PROTO);
     if (!is_set(flow, ATTR_ORIG_L4PROTO) || (l3 != AF_INET && l3 != AF_INET6)) {
         return "no protocol";
     }
-    shape.v4 = l3 == AF_INET;
+    shape->v4 = l3 == AF_INET;
     /* A kernel built without a protocol tracks it by addresses alone. */
-    shape.ports = msc_l4_has_ports(shape.l4) &&
-                  (shape.l4 == IPPROTO_TCP || shape.l4 == IPPROTO_UDP ||
-                   is_set(flow, ATTR_ORIG_PORT_SRC));
-    shape.icmp = msc_flow_is_icmp(flow);
-    if (shape.icmp && shape.v4 != (shape.l4 == IPPROTO_ICMP)) {
+    shape->ports = msc_l4_has_ports(shape->l4) &&
+                   (shape->l4 == IPPROTO_TCP || shape->l4 == IPPROTO_UDP ||
+                    is_set(flow, ATTR_ORIG_PORT_SRC));
+    shape->icmp = msc_flow_is_icmp(flow);
+    if (shape->icmp && shape->v4 != (shape->l4 == IPPROTO_ICMP)) {
         return "ICMP of the other family";
     }
-    wrong = check_original(flow, &shape);
+    return check_original(flow, shape);
+}
+
+const char *msc_tuple_malformed(const MscFlow *flow)
+{
+    Shape shape = { 0 };
+
+    return find_shape(flow, &shape);
+}
+
+const char *msc_flow_malformed(const MscFlow *flow)
+{
+    Shape shape = { 0 };
+    const char *wrong = find_shape(flow, &shape);
+
     wrong = wrong ? wrong : check_reply(flow, &shape);
     wrong = wrong ? wrong : check_state(flow, &shape);
     wrong = wrong ? wrong : check_master(flow, &shape);

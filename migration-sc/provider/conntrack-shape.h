@@ -16,5 +16,7 @@ bool msc_l4_has_ports(uint8_t l4);
  * attributes are fine: it mirrors the original.
  */
 const char *msc_flow_malformed(const MscFlow *flow);
+/* The same of a mere original tuple and its zone. */
+const char *msc_tuple_malformed(const MscFlow *flow);
 
 #endif

@@ -20,5 +20,6 @@ bool msc_conntrack_retire(const MscSelector *s, GBytes *payload, GError **errp);
 guint msc_conntrack_settle(const MscSelector *s, GBytes *payload,
                            gpointer *memory);
 void msc_conntrack_settle_end(gpointer memory);
+guint msc_conntrack_settle_batch(const MscSelector *s, GBytes *bytes);
 
 #endif

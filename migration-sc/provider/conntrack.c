@@ -12,8 +12,11 @@
 #include "conntrack-codec.h"
 #include "conntrack-collect.h"
 #include "conntrack-needs.h"
+#include "conntrack-precopy.h"
+#include "conntrack-prestage.h"
 #include "conntrack-probe.h"
 #include "conntrack-stage.h"
+#include "conntrack-watch.h"
 #include "error.h"
 
 #define TRACKING "/proc/sys/net/netfilter/nf_conntrack_max"
@@ -98,7 +101,7 @@ static GBytes *conntrack_collect(const MscSelector *s, GBytes *answer,
                                  MscProviderStats *stats, GError **errp)
 {
     g_autoptr(MscCt) ct = msc_ct_open(errp);
-    g_autoptr(GPtrArray) flows = ct ? msc_collect_flows(ct, s, errp) : NULL;
+    g_autoptr(GPtrArray) flows = ct ? msc_collect_flows(s, errp) : NULL;
     g_autoptr(GPtrArray) expects = NULL;
     g_autoptr(MscPayload) payload = NULL;
 
@@ -159,6 +162,23 @@ static bool conntrack_print(GBytes *payload, MscPrintLine *line, void *opaque,
     return true;
 }
 
+static const MscPrecopy precopy = {
+    .version = MSC_CONNTRACK_BATCH_VERSION,
+    .prepare = msc_watch_prepare,
+    .source_begin = msc_ct_source_begin,
+    .next = msc_ct_source_next,
+    .final = msc_ct_source_final,
+    .retire = msc_ct_retire_all,
+    .source_end = msc_ct_source_end,
+    .destination_begin = msc_ct_destination_begin,
+    .validate = msc_ct_destination_validate,
+    .stage = msc_ct_destination_stage,
+    .destination_end = msc_ct_destination_end,
+    .unstage = msc_ct_unstage,
+    .restore = msc_ct_restore,
+    .settle = msc_conntrack_settle_batch,
+};
+
 const MscProvider msc_conntrack_provider = {
     .name = "conntrack",
     .version = MSC_CONNTRACK_VERSION,
@@ -178,5 +198,6 @@ const MscProvider msc_conntrack_provider = {
     .commit = conntrack_commit,
     .settle = msc_conntrack_settle,
     .settle_end = msc_conntrack_settle_end,
+    .precopy = &precopy,
     .print = conntrack_print,
 };

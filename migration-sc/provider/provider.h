@@ -31,6 +31,71 @@ typedef struct {
     uint64_t left_behind; /* stay on the source, by policy */
 } MscProviderStats;
 
+/* How far pre-copy is. */
+typedef struct {
+    uint64_t sent;    /* entries that the other host has, or will have */
+    uint64_t total;   /* entries there are, as far as is known */
+    uint64_t backlog; /* changes that were seen and not sent */
+    bool live;        /* everything was sent once; only changes follow */
+    bool anew;        /* what was sent is void: this batch begins again */
+} MscPrecopyProgress;
+
+/*
+ * Sending ahead, while the guest runs; an optional part of a provider.
+ *
+ *   source                          destination
+ *   begin                           begin
+ *   next, again and again   -->     validate, stage
+ *   (the guest stops)
+ *   final                   -->     validate, stage
+ *   retire, end                     settle | unstage, restore; end
+ *
+ * A batch is the provider's own encoding, of at most @max bytes; the final
+ * one is of any size.  Each takes effect at once; what final says, and the
+ * batches before it, are the guest's whole state.
+ */
+typedef struct {
+    uint16_t version; /* told in the admission; of batches and final */
+
+    /* Both: what has to be done early, at the daemon's start. */
+    bool (*prepare)(GError **errp);
+
+    /* Source.  @summary: what summarize said; @answer: the other host's.
+     * Both outlive it, as does @selector. */
+    gpointer (*source_begin)(const MscSelector *selector, GBytes *summary,
+                             GBytes *answer, GError **errp);
+    /* No bytes: there is nothing to say now. */
+    GBytes *(*next)(gpointer memory, size_t max, MscPrecopyProgress *progress,
+                    GError **errp);
+    /* *@lost: changes were missed and all has to be collected; then no bytes
+     * are returned. */
+    GBytes *(*final)(gpointer memory, MscProviderStats *stats, bool *lost,
+                     GError **errp);
+    /* After the guest has gone: removes what is its own from this host. */
+    bool (*retire)(const MscSelector *selector, GBytes *answer, GError **errp);
+    void (*source_end)(gpointer memory);
+
+    /* Destination. */
+    gpointer (*destination_begin)(const MscSelector *selector);
+    /* Every entry must lie inside the selector; nothing changes. */
+    bool (*validate)(gpointer memory, GBytes *batch, GError **errp);
+    /* Installs.  @replacing is told, before it goes, of what was on this host
+     * before; false from it ends the staging.  *@entries: those that are
+     * staged now. */
+    bool (*stage)(gpointer memory, GBytes *batch, uint64_t transit_us,
+                  bool (*replacing)(GBytes *replaced, void *opaque,
+                                    GError **errp),
+                  void *opaque, uint64_t *entries, GError **errp);
+    void (*destination_end)(gpointer memory);
+    /* Undo, batch by batch; also after a crash, also of a batch that was not
+     * staged or only in part. */
+    bool (*unstage)(const MscSelector *selector, GBytes *batch, GError **errp);
+    bool (*restore)(const MscSelector *selector, GBytes *replaced,
+                    GError **errp);
+    /* As MscProvider.settle, of one batch, without memory. */
+    guint (*settle)(const MscSelector *selector, GBytes *batch);
+} MscPrecopy;
+
 /* Writes one line of text about the payload ("inspect"). */
 typedef void MscPrintLine(const char *line, void *opaque);
 
@@ -113,6 +178,9 @@ typedef struct {
     guint (*settle)(const MscSelector *selector, GBytes *payload,
                     gpointer *memory);
     void (*settle_end)(gpointer memory);
+
+    /* NULL: all is collected at freeze. */
+    const MscPrecopy *precopy;
 
     /* "inspect": false if the payload is malformed. */
     bool (*print)(GBytes *payload, MscPrintLine *line, void *opaque,

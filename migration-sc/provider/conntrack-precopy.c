@@ -1,0 +1,597 @@
+/*
+ * Pre-copy on the source: first every flow, then those that changed.
+ *
+ * A flow that changed is asked for when its turn comes, so it does not matter
+ * in which order events come or how little they say.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "conntrack-precopy.h"
+
+#include <string.h>
+
+#include "conntrack-admission.h"
+#include "conntrack-batch.h"
+#include "conntrack-collect.h"
+#include "conntrack-probe.h"
+#include "conntrack-watch.h"
+#include "error.h"
+
+/* Time-outs are refreshed without an event; so flows that have less than this
+ * left are sent again and again. */
+#define REFRESH_PERIOD (10 * G_USEC_PER_SEC)
+#define REFRESH_BELOW_S 600
+
+int msc_conntrack_event_buffer = MSC_WATCH_BUFFER;
+
+typedef struct {
+    const MscSelector *selector;
+    GArray *there; /* of MscAddress: come with the guest; or NULL */
+    uint32_t expected;
+
+    MscCt *ct;
+    MscWatch *watch;
+    MscScan *scan;      /* of all flows, or NULL */
+    bool live;          /* it has ended once */
+    gint64 began_us;    /* the first scan */
+    gint64 scanned_us;  /* the last one ended */
+    bool refreshed;     /* the last batch was of a refresh */
+    GPtrArray *pending; /* read, not sent */
+    /* By key. */
+    GHashTable *touched; /* changed; value: 1 if one has ended */
+    GHashTable *silent;  /* tell nothing of themselves; value: fingerprint */
+    GHashTable *helped;  /* have a helper, so perhaps expectations; a set */
+    /* Sets of msc_flow_key_hash(). */
+    GHashTable *sent;   /* the other host has them */
+    GHashTable *behind; /* stay here, by policy */
+} Source;
+
+static GHashTable *keys_new(void)
+{
+    return g_hash_table_new_full(g_bytes_hash, g_bytes_equal,
+                                 (GDestroyNotify)g_bytes_unref, NULL);
+}
+
+static gpointer hash_of(GBytes *key)
+{
+    return GSIZE_TO_POINTER(msc_flow_key_hash(key));
+}
+
+static bool is_sent(const Source *p, GBytes *key)
+{
+    return g_hash_table_contains(p->sent, hash_of(key));
+}
+
+/* Forgets everything that was sent, and listens anew. */
+static bool start(Source *p, GError **errp)
+{
+    g_clear_pointer(&p->scan, msc_scan_free);
+    g_clear_pointer(&p->watch, msc_watch_free);
+    g_ptr_array_set_size(p->pending, 0);
+    g_hash_table_remove_all(p->touched);
+    g_hash_table_remove_all(p->silent);
+    g_hash_table_remove_all(p->helped);
+    g_hash_table_remove_all(p->sent);
+    g_hash_table_remove_all(p->behind);
+    p->live = false;
+    p->began_us = g_get_monotonic_time();
+    /* Whatever changes during the scan is heard of. */
+    p->watch = msc_watch_new(msc_conntrack_event_buffer, errp);
+    p->scan = p->watch ? msc_scan_new(p->selector, errp) : NULL;
+    return p->scan;
+}
+
+static bool read_summary(Source *p, GBytes *summary, GError **errp)
+{
+    MscReader r;
+
+    msc_reader_init(&r, g_bytes_get_data(summary, NULL),
+                    g_bytes_get_size(summary));
+    return msc_reader_u32(&r, &p->expected) ||
+           msc_reader_error(&r, errp, "conntrack's summary", "no count");
+}
+
+gpointer msc_ct_source_begin(const MscSelector *selector, GBytes *summary,
+                             GBytes *answer, GError **errp)
+{
+    Source *p = g_new0(Source, 1);
+
+    p->selector = selector;
+    p->pending = msc_flows_new();
+    p->touched = keys_new();
+    p->silent = keys_new();
+    p->helped = keys_new();
+    p->sent = g_hash_table_new(NULL, NULL);
+    p->behind = g_hash_table_new(NULL, NULL);
+    if ((summary && !read_summary(p, summary, errp)) ||
+        (answer && !(p->there = msc_conntrack_answer_decode(answer, errp))) ||
+        !msc_watch_prepare(errp) || !(p->ct = msc_ct_open(errp)) ||
+        !start(p, errp)) {
+        msc_ct_source_end(p);
+        return NULL;
+    }
+    return p;
+}
+
+void msc_ct_source_end(gpointer memory)
+{
+    Source *p = memory;
+
+    if (!p) {
+        return;
+    }
+    msc_scan_free(p->scan);
+    msc_watch_free(p->watch);
+    msc_ct_close(p->ct);
+    g_ptr_array_unref(p->pending);
+    g_hash_table_unref(p->touched);
+    g_hash_table_unref(p->silent);
+    g_hash_table_unref(p->helped);
+    g_hash_table_unref(p->sent);
+    g_hash_table_unref(p->behind);
+    g_clear_pointer(&p->there, g_array_unref);
+    g_free(p);
+}
+
+static void see(const MscFlow *flow, bool ended, void *opaque)
+{
+    Source *p = opaque;
+    GBytes *key = msc_flow_key(flow);
+
+    /* One that was the guest's and is no more (its mark changed) counts. */
+    if (msc_flow_is_scratch(flow) ||
+        (!msc_flow_belongs(flow, p->selector) && !is_sent(p, key))) {
+        g_bytes_unref(key);
+        return;
+    }
+    ended = ended || g_hash_table_lookup(p->touched, key);
+    g_hash_table_replace(p->touched, key, GINT_TO_POINTER(ended));
+}
+
+/* Would this flow be of use on the other host? */
+static bool can_move(Source *p, const MscFlow *flow, GBytes *key, bool *moves,
+                     GError **errp)
+{
+    MscAddress address;
+
+    *moves = !p->there || !msc_flow_nat_address(flow, p->selector, &address) ||
+             msc_address_in(&address, p->there);
+    if (*moves) {
+        return true;
+    }
+    if (p->selector->nat_policy != MSC_NAT_LEAVE_BEHIND) {
+        g_autofree char *text = msc_flow_describe(flow);
+
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_REFUSED,
+                    "%s cannot survive on the other host; try again", text);
+        return false;
+    }
+    g_hash_table_add(p->behind, hash_of(key));
+    return true;
+}
+
+static bool belongs(const Source *p, const MscFlow *flow)
+{
+    return !msc_flow_is_scratch(flow) && msc_flow_belongs(flow, p->selector);
+}
+
+/* Asks the kernel for @keys (of GBytes); the same places in *@found. */
+static bool find(Source *p, const GPtrArray *keys, GPtrArray **found,
+                 GError **errp)
+{
+    g_autoptr(GPtrArray) tuples = msc_flows_new();
+    g_autofree int *results = g_new0(int, keys->len + 1);
+
+    for (guint i = 0; i < keys->len; i++) {
+        g_ptr_array_add(tuples, msc_flow_of_key(keys->pdata[i]));
+    }
+    return msc_ct_run(p->ct, MSC_CT_FIND, tuples, results, found, errp);
+}
+
+/* The masters of @flows from @from on that are not in @have. */
+static GPtrArray *masters_wanted(const GPtrArray *flows, guint from,
+                                 GHashTable *have)
+{
+    GPtrArray *wanted =
+        g_ptr_array_new_with_free_func((GDestroyNotify)g_bytes_unref);
+
+    for (guint i = from; i < flows->len; i++) {
+        GBytes *master;
+
+        if (!msc_flow_is_child(flows->pdata[i])) {
+            continue;
+        }
+        master = msc_flow_master_key(flows->pdata[i]);
+        if (g_hash_table_add(have, g_bytes_ref(master))) {
+            g_ptr_array_add(wanted, g_bytes_ref(master));
+        }
+        g_bytes_unref(master);
+    }
+    return wanted;
+}
+
+/* A batch is whole by itself: children bring their masters; up to a bound,
+ * beyond which they become flows of their own. */
+static bool add_masters(Source *p, GPtrArray *flows, GError **errp)
+{
+    guint limit = flows->len + MAX(flows->len, MSC_BATCH_FLOWS);
+    g_autoptr(GHashTable) have = keys_new();
+    guint from = 0;
+
+    for (guint i = 0; i < flows->len; i++) {
+        g_hash_table_add(have, msc_flow_key(flows->pdata[i]));
+    }
+    while (from < flows->len && flows->len < limit) {
+        g_autoptr(GPtrArray) wanted = masters_wanted(flows, from, have);
+        g_autoptr(GPtrArray) found = NULL;
+
+        from = flows->len;
+        if (!wanted->len) {
+            break;
+        }
+        if (!find(p, wanted, &found, errp)) {
+            return false;
+        }
+        for (guint i = 0; i < found->len && flows->len < limit; i++) {
+            if (found->pdata[i] && belongs(p, found->pdata[i])) {
+                g_ptr_array_add(flows, g_steal_pointer(&found->pdata[i]));
+            }
+        }
+    }
+    return true;
+}
+
+/* Takes what cannot move out of @flows. */
+static bool leave_behind(Source *p, GPtrArray *flows, GError **errp)
+{
+    for (guint i = flows->len; i; i--) {
+        g_autoptr(GBytes) key = msc_flow_key(flows->pdata[i - 1]);
+        bool moves;
+
+        if (!can_move(p, flows->pdata[i - 1], key, &moves, errp)) {
+            return false;
+        }
+        if (!moves) {
+            g_ptr_array_remove_index_fast(flows, i - 1);
+        }
+    }
+    return true;
+}
+
+/* All that can change without an event, other than the time-out. */
+static gpointer fingerprint(const MscFlow *flow)
+{
+    g_autoptr(GPtrArray) one = msc_flows_new();
+    g_autoptr(GByteArray) out = g_byte_array_new();
+    g_autoptr(GBytes) bytes = NULL;
+    MscFlow *copy = nfct_clone(flow);
+
+    nfct_set_attr_u32(copy, ATTR_TIMEOUT, 0);
+    g_ptr_array_add(one, copy);
+    msc_flows_encode(one, out);
+    bytes = g_byte_array_free_to_bytes(g_steal_pointer(&out));
+    return hash_of(bytes);
+}
+
+/* The other host will have @flow. */
+static void note_sent(Source *p, const MscFlow *flow)
+{
+    GBytes *key = msc_flow_key(flow);
+
+    g_hash_table_add(p->sent, hash_of(key));
+    if (!msc_watch_tells(flow)) {
+        g_hash_table_replace(p->silent, g_bytes_ref(key), fingerprint(flow));
+    }
+    if (nfct_attr_is_set(flow, ATTR_HELPER_NAME) > 0) {
+        g_hash_table_add(p->helped, g_bytes_ref(key));
+    }
+    g_bytes_unref(key);
+}
+
+static void note_gone(Source *p, GBytes *key)
+{
+    g_hash_table_remove(p->sent, hash_of(key));
+    g_hash_table_remove(p->silent, key);
+    g_hash_table_remove(p->helped, key);
+}
+
+/* Takes @flows into @batch, and remembers what the other host will have. */
+static bool fill(Source *p, MscBatch *batch, GPtrArray *flows, GError **errp)
+{
+    if (!leave_behind(p, flows, errp) || !add_masters(p, flows, errp) ||
+        !leave_behind(p, flows, errp)) {
+        return false;
+    }
+    g_ptr_array_extend_and_steal(batch->payload->flows, g_ptr_array_ref(flows));
+    msc_payload_tidy(batch->payload, p->selector);
+    for (guint i = 0; i < batch->payload->flows->len; i++) {
+        note_sent(p, batch->payload->flows->pdata[i]);
+    }
+    return true;
+}
+
+/* The first @max of @all. */
+static GPtrArray *take_out(GPtrArray *all, guint max)
+{
+    GPtrArray *some = msc_flows_new();
+    guint count = MIN(max, all->len);
+
+    for (guint i = 0; i < count; i++) {
+        g_ptr_array_add(some, g_steal_pointer(&all->pdata[i]));
+    }
+    if (count) {
+        g_ptr_array_remove_range(all, 0, count);
+    }
+    return some;
+}
+
+/* A refresh is for what may run out on the other host meanwhile. */
+static void drop_long_lived(Source *p, guint from)
+{
+    guint below =
+        MAX(REFRESH_BELOW_S, (guint)((g_get_monotonic_time() - p->began_us) /
+                                     G_USEC_PER_SEC * 4));
+
+    for (guint i = p->pending->len; i > from; i--) {
+        if (nfct_get_attr_u32(p->pending->pdata[i - 1], ATTR_TIMEOUT) >=
+            below) {
+            g_ptr_array_remove_index_fast(p->pending, i - 1);
+        }
+    }
+}
+
+/* One step of the scan. */
+static bool scan_some(Source *p, GError **errp)
+{
+    guint before = p->pending->len;
+    bool done;
+
+    if (!msc_scan_next(p->scan, p->pending, &done, errp)) {
+        return false;
+    }
+    if (p->live) {
+        drop_long_lived(p, before);
+    }
+    if (done) {
+        g_clear_pointer(&p->scan, msc_scan_free);
+        p->live = true;
+        p->scanned_us = g_get_monotonic_time();
+    }
+    return true;
+}
+
+/* Up to @max of the flows that changed, as they are now. */
+static bool changes(Source *p, MscBatch *batch, guint max, GError **errp)
+{
+    g_autoptr(GPtrArray) keys =
+        g_ptr_array_new_with_free_func((GDestroyNotify)g_bytes_unref);
+    g_autoptr(GPtrArray) flows = msc_flows_new();
+    g_autoptr(GPtrArray) found = NULL;
+    GHashTableIter iter;
+    gpointer key;
+
+    g_hash_table_iter_init(&iter, p->touched);
+    while (keys->len < max && g_hash_table_iter_next(&iter, &key, NULL)) {
+        g_ptr_array_add(keys, g_bytes_ref(key));
+    }
+    if (!find(p, keys, &found, errp)) {
+        return false;
+    }
+    for (guint i = 0; i < keys->len; i++) {
+        bool ended = g_hash_table_lookup(p->touched, keys->pdata[i]);
+        bool there = found->pdata[i] && belongs(p, found->pdata[i]);
+
+        /* One that ended and began again is another one. */
+        if ((ended || !there) && is_sent(p, keys->pdata[i])) {
+            g_ptr_array_add(batch->gone, msc_flow_of_key(keys->pdata[i]));
+            note_gone(p, keys->pdata[i]);
+        }
+        if (there) {
+            g_ptr_array_add(flows, g_steal_pointer(&found->pdata[i]));
+        } else {
+            g_hash_table_remove(p->behind, hash_of(keys->pdata[i]));
+        }
+        g_hash_table_remove(p->touched, keys->pdata[i]);
+    }
+    return fill(p, batch, flows, errp);
+}
+
+static void tell_progress(const Source *p, MscPrecopyProgress *progress)
+{
+    progress->sent = g_hash_table_size(p->sent);
+    progress->total =
+        p->live ? progress->sent : MAX(progress->sent, p->expected);
+    progress->backlog = g_hash_table_size(p->touched) + p->pending->len;
+    progress->live = p->live && !p->pending->len &&
+                     g_hash_table_size(p->touched) <= MSC_BATCH_FLOWS;
+}
+
+/* Reads on: to the end of a batch at first, then now and then a little. */
+static bool scan_for_batch(Source *p, GError **errp)
+{
+    while (!p->live && p->pending->len < MSC_BATCH_FLOWS) {
+        if (!scan_some(p, errp)) {
+            return false;
+        }
+    }
+    if (!p->live || p->pending->len) {
+        return true;
+    }
+    if (!p->scan && g_get_monotonic_time() - p->scanned_us >= REFRESH_PERIOD) {
+        p->scan = msc_scan_new(p->selector, errp);
+        if (!p->scan) {
+            return false;
+        }
+    }
+    /* Changes have every other turn at least. */
+    p->refreshed = p->scan && (!p->refreshed || !g_hash_table_size(p->touched));
+    return !p->refreshed || scan_some(p, errp);
+}
+
+GBytes *msc_ct_source_next(gpointer memory, size_t max,
+                           MscPrecopyProgress *progress, GError **errp)
+{
+    Source *p = memory;
+    g_autoptr(MscBatch) batch = msc_batch_new();
+    GBytes *bytes;
+    bool lost;
+
+    progress->anew = false;
+    if (!msc_watch_read(p->watch, see, p, &lost, errp)) {
+        return NULL;
+    }
+    if (lost) {
+        progress->anew = true;
+        if (!start(p, errp)) {
+            return NULL;
+        }
+    }
+    if (!scan_for_batch(p, errp)) {
+        return NULL;
+    }
+    /* Never both in one batch, and what was read before what was heard of
+     * since: older news must not overtake later ones. */
+    if (p->pending->len) {
+        g_autoptr(GPtrArray) some = take_out(p->pending, MSC_BATCH_FLOWS);
+
+        if (!fill(p, batch, some, errp)) {
+            return NULL;
+        }
+    } else if (p->live && !changes(p, batch, MSC_BATCH_FLOWS, errp)) {
+        return NULL;
+    }
+    tell_progress(p, progress);
+    if (!batch->gone->len && !batch->payload->flows->len && !progress->anew) {
+        return g_bytes_new(NULL, 0);
+    }
+    bytes = msc_batch_encode(batch);
+    if (g_bytes_get_size(bytes) > max) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_INTERNAL,
+                    "conntrack batch of %zu bytes, at most %zu",
+                    g_bytes_get_size(bytes), max);
+        g_clear_pointer(&bytes, g_bytes_unref);
+    }
+    return bytes;
+}
+
+static GPtrArray *keys_of(GHashTable *table)
+{
+    GPtrArray *keys =
+        g_ptr_array_new_with_free_func((GDestroyNotify)g_bytes_unref);
+    GHashTableIter iter;
+    gpointer key;
+
+    g_hash_table_iter_init(&iter, table);
+    while (g_hash_table_iter_next(&iter, &key, NULL)) {
+        g_ptr_array_add(keys, g_bytes_ref(key));
+    }
+    return keys;
+}
+
+static void touch(Source *p, GBytes *key)
+{
+    if (!g_hash_table_contains(p->touched, key)) {
+        g_hash_table_insert(p->touched, g_bytes_ref(key), NULL);
+    }
+}
+
+/* Flows that tell nothing of themselves: has one changed? */
+static bool look_at_silent(Source *p, GError **errp)
+{
+    g_autoptr(GPtrArray) keys = keys_of(p->silent);
+    g_autoptr(GPtrArray) found = NULL;
+
+    if (!find(p, keys, &found, errp)) {
+        return false;
+    }
+    for (guint i = 0; i < keys->len; i++) {
+        if (!found->pdata[i] ||
+            fingerprint(found->pdata[i]) !=
+                g_hash_table_lookup(p->silent, keys->pdata[i])) {
+            touch(p, keys->pdata[i]);
+        }
+    }
+    return true;
+}
+
+/* Expectations, with their masters: these have to be in the same batch. */
+static bool add_expects(Source *p, MscBatch *batch, GError **errp)
+{
+    g_autoptr(GPtrArray) keys = keys_of(p->helped);
+    g_autoptr(GPtrArray) flows = msc_flows_new();
+    g_autoptr(GPtrArray) masters = msc_flows_new();
+    g_autoptr(GPtrArray) found = NULL;
+    g_autoptr(GHashTable) wanted = keys_new();
+    GPtrArray *expects;
+
+    if (!find(p, keys, &found, errp)) {
+        return false;
+    }
+    for (guint i = 0; i < found->len; i++) {
+        if (found->pdata[i] && belongs(p, found->pdata[i])) {
+            g_ptr_array_add(flows, g_steal_pointer(&found->pdata[i]));
+        }
+    }
+    expects = msc_collect_expects(p->ct, flows, errp);
+    if (!expects) {
+        return false;
+    }
+    for (guint i = 0; i < expects->len; i++) {
+        g_hash_table_add(wanted, msc_expect_master_key(expects->pdata[i]));
+    }
+    g_ptr_array_extend_and_steal(batch->payload->expects, expects);
+    for (guint i = 0; i < batch->payload->flows->len; i++) {
+        g_autoptr(GBytes) key = msc_flow_key(batch->payload->flows->pdata[i]);
+
+        g_hash_table_remove(wanted, key);
+    }
+    for (guint i = 0; i < flows->len; i++) {
+        g_autoptr(GBytes) key = msc_flow_key(flows->pdata[i]);
+
+        if (g_hash_table_contains(wanted, key)) {
+            g_ptr_array_add(masters, g_steal_pointer(&flows->pdata[i]));
+        }
+    }
+    return fill(p, batch, masters, errp);
+}
+
+/* The first scan goes on to its end, and what was read is read again. */
+static bool end_scan(Source *p, GError **errp)
+{
+    if (p->live) {
+        g_clear_pointer(&p->scan, msc_scan_free);
+    }
+    while (p->scan) {
+        if (!scan_some(p, errp)) {
+            return false;
+        }
+    }
+    for (guint i = 0; i < p->pending->len; i++) {
+        g_autoptr(GBytes) key = msc_flow_key(p->pending->pdata[i]);
+
+        touch(p, key);
+    }
+    g_ptr_array_set_size(p->pending, 0);
+    return true;
+}
+
+GBytes *msc_ct_source_final(gpointer memory, MscProviderStats *stats,
+                            bool *lost, GError **errp)
+{
+    Source *p = memory;
+    g_autoptr(MscBatch) batch = msc_batch_new();
+
+    if (!end_scan(p, errp) || !msc_watch_read(p->watch, see, p, lost, errp)) {
+        return NULL;
+    }
+    if (*lost) {
+        return g_bytes_new(NULL, 0);
+    }
+    if (!look_at_silent(p, errp) || !changes(p, batch, G_MAXUINT, errp) ||
+        !add_expects(p, batch, errp)) {
+        return NULL;
+    }
+    stats->entries = g_hash_table_size(p->sent);
+    stats->left_behind = g_hash_table_size(p->behind);
+    return msc_batch_encode(batch);
+}

@@ -1,0 +1,22 @@
+/*
+ * The source's half of pre-copy; docs/conntrack.md, "Pre-copy".
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#ifndef MSC_PROVIDER_CONNTRACK_PRECOPY_H
+#define MSC_PROVIDER_CONNTRACK_PRECOPY_H
+
+#include "provider.h"
+
+/* The kernel's room for events; tests make it small. */
+extern int msc_conntrack_event_buffer;
+
+gpointer msc_ct_source_begin(const MscSelector *selector, GBytes *summary,
+                             GBytes *answer, GError **errp);
+GBytes *msc_ct_source_next(gpointer memory, size_t max,
+                           MscPrecopyProgress *progress, GError **errp);
+GBytes *msc_ct_source_final(gpointer memory, MscProviderStats *stats,
+                            bool *lost, GError **errp);
+void msc_ct_source_end(gpointer memory);
+
+#endif

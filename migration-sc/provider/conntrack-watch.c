@@ -1,0 +1,147 @@
+/*
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "conntrack-watch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libmnl/libmnl.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "error.h"
+
+#define SYSCTL "/proc/sys/net/netfilter/nf_conntrack_"
+#define READ_MAX (64 * 1024)
+/* Events in one call; a table that changes faster cannot be followed. */
+#define EVENTS_MAX 200000
+
+struct MscWatch {
+    struct mnl_socket *nl;
+};
+
+static bool kernel_error(GError **errp, const char *what)
+{
+    g_set_error(errp, MSC_ERROR, MSC_ERROR_KERNEL, "conntrack events: %s: %s",
+                what, g_strerror(errno));
+    return false;
+}
+
+static bool switch_on(const char *name, GError **errp)
+{
+    g_autofree char *path = g_strconcat(SYSCTL, name, NULL);
+    char now = 0;
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    bool ok = fd >= 0 && read(fd, &now, 1) == 1 &&
+              (now == '1' || pwrite(fd, "1", 1, 0) == 1);
+
+    if (!ok) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_KERNEL,
+                    "cannot set net.netfilter.nf_conntrack_%s=1: %s", name,
+                    g_strerror(errno));
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return ok;
+}
+
+/*
+ * In this order: a flow that has a time stamp began after events were switched
+ * on, for both are given to it at its beginning and to none later.
+ */
+bool msc_watch_prepare(GError **errp)
+{
+    return switch_on("events", errp) && switch_on("timestamp", errp);
+}
+
+bool msc_watch_tells(const MscFlow *flow)
+{
+    return nfct_attr_is_set(flow, ATTR_TIMESTAMP_START) > 0;
+}
+
+MscWatch *msc_watch_new(int buffer, GError **errp)
+{
+    static const unsigned groups[] = { NFNLGRP_CONNTRACK_NEW,
+                                       NFNLGRP_CONNTRACK_UPDATE,
+                                       NFNLGRP_CONNTRACK_DESTROY };
+    MscWatch *watch = g_new0(MscWatch, 1);
+    bool ok;
+
+    watch->nl =
+        mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    /* The buffer first: what it cannot hold is lost from the first moment. */
+    ok = watch->nl &&
+         setsockopt(mnl_socket_get_fd(watch->nl), SOL_SOCKET, SO_RCVBUFFORCE,
+                    &buffer, sizeof(buffer)) == 0 &&
+         mnl_socket_bind(watch->nl, 0, MNL_SOCKET_AUTOPID) == 0;
+    for (size_t i = 0; ok && i < G_N_ELEMENTS(groups); i++) {
+        ok = setsockopt(mnl_socket_get_fd(watch->nl), SOL_NETLINK,
+                        NETLINK_ADD_MEMBERSHIP, &groups[i],
+                        sizeof(groups[i])) == 0;
+    }
+    if (!ok) {
+        kernel_error(errp, "cannot listen");
+        msc_watch_free(watch);
+        return NULL;
+    }
+    return watch;
+}
+
+void msc_watch_free(MscWatch *watch)
+{
+    if (watch) {
+        if (watch->nl) {
+            mnl_socket_close(watch->nl);
+        }
+        g_free(watch);
+    }
+}
+
+static void take_event(const struct nlmsghdr *nlh, MscWatchSee *see,
+                       void *opaque)
+{
+    MscFlow *flow;
+
+    if (NFNL_SUBSYS_ID(nlh->nlmsg_type) != NFNL_SUBSYS_CTNETLINK) {
+        return;
+    }
+    flow = msc_ct_parse(nlh);
+    if (flow) {
+        see(flow, NFNL_MSG_TYPE(nlh->nlmsg_type) == IPCTNL_MSG_CT_DELETE,
+            opaque);
+        nfct_destroy(flow);
+    }
+}
+
+bool msc_watch_read(MscWatch *watch, MscWatchSee *see, void *opaque, bool *lost,
+                    GError **errp)
+{
+    g_autofree char *buf = g_malloc(READ_MAX);
+
+    *lost = false;
+    for (guint i = 0; i < EVENTS_MAX; i++) {
+        ssize_t n = mnl_socket_recvfrom(watch->nl, buf, READ_MAX);
+        const struct nlmsghdr *nlh = (const struct nlmsghdr *)buf;
+        int len = (int)n;
+
+        if (n < 0 && errno == ENOBUFS) {
+            *lost = true;
+            continue; /* the next read goes on behind the gap */
+        }
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0) {
+            return errno == EAGAIN || kernel_error(errp, "cannot read");
+        }
+        for (; mnl_nlmsg_ok(nlh, len); nlh = mnl_nlmsg_next(nlh, &len)) {
+            take_event(nlh, see, opaque);
+        }
+    }
+    *lost = true;
+    return true;
+}
