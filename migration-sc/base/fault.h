@@ -41,6 +41,7 @@
     /* Source. */                                                      \
     X(ADMISSION)                                                       \
     X(ANSWERED) /* the destination's answer came */                    \
+    X(BATCH)    /* before each of pre-copy is read */                  \
     X(FREEZE)                                                          \
     X(FROZEN)                                                          \
     X(COLLECT) /* before each provider */                              \
@@ -60,6 +61,8 @@
     X(CHECKED)                                                         \
     X(OPEN)                                                            \
     X(OPENED)                                                          \
+    X(BATCH_RECORDED) /* in the journal, and not staged */             \
+    X(BATCH_STAGED)                                                    \
     X(VALIDATE)                                                        \
     X(DECODED)                                                         \
     X(PREPARED)                                                        \

@@ -14,11 +14,6 @@
 #define CHUNK_MAGIC 0x4d534343u /* "MSCC" */
 #define DIGEST_LEN 32
 
-typedef enum {
-    CHUNK_DATA = 1,
-    CHUNK_END = 2,
-} ChunkType;
-
 /* Both directions of the work share all but the function they call. */
 struct MscContextSealer {
     const MscSuite *suite;
@@ -72,7 +67,7 @@ static void chunk_nonce(const MscContextSealer *s,
 }
 
 /* Header, then what the chunk is bound to. */
-static void chunk_ad(const MscContextSealer *s, ChunkType type, size_t len,
+static void chunk_ad(const MscContextSealer *s, MscChunkKind type, size_t len,
                      GByteArray *ad)
 {
     msc_put_u32(ad, CHUNK_MAGIC);
@@ -85,7 +80,7 @@ static void chunk_ad(const MscContextSealer *s, ChunkType type, size_t len,
     msc_put_bytes(ad, s->bound, sizeof(s->bound));
 }
 
-static GBytes *chunk_seal(MscContextSealer *s, ChunkType type,
+static GBytes *chunk_seal(MscContextSealer *s, MscChunkKind type,
                           const void *plain, size_t len, GError **errp)
 {
     g_autoptr(GByteArray) ad = g_byte_array_new();
@@ -127,16 +122,28 @@ MscContextSealer *msc_context_sealer_new(MscSession *session, GError **errp)
     return s;
 }
 
-GBytes *msc_context_seal(MscContextSealer *s, const void *plain, size_t len,
-                         GError **errp)
+static GBytes *seal_covered(MscContextSealer *s, MscChunkKind kind,
+                            const void *plain, size_t len, GError **errp)
 {
-    GBytes *chunk = chunk_seal(s, CHUNK_DATA, plain, len, errp);
+    GBytes *chunk = chunk_seal(s, kind, plain, len, errp);
 
     if (chunk) {
         crypto_generichash_update(s->digest, plain, len);
         s->total += len;
     }
     return chunk;
+}
+
+GBytes *msc_context_seal(MscContextSealer *s, const void *plain, size_t len,
+                         GError **errp)
+{
+    return seal_covered(s, MSC_CHUNK_DATA, plain, len, errp);
+}
+
+GBytes *msc_context_seal_batch(MscContextSealer *s, const void *plain,
+                               size_t len, GError **errp)
+{
+    return seal_covered(s, MSC_CHUNK_BATCH, plain, len, errp);
 }
 
 /* What END carries: chunks before it, bytes in them, their digest. */
@@ -159,7 +166,7 @@ GBytes *msc_context_seal_end(MscContextSealer *s, GError **errp)
     if (!s->ended) {
         end_plain(s, plain);
     }
-    chunk = chunk_seal(s, CHUNK_END, plain->data, plain->len, errp);
+    chunk = chunk_seal(s, MSC_CHUNK_END, plain->data, plain->len, errp);
     s->ended = true;
     return chunk;
 }
@@ -193,7 +200,7 @@ static bool chunk_error(MscContextSealer *s, GError **errp, const char *why)
 }
 
 bool msc_context_open(MscContextOpener *o, const void *chunk, size_t len,
-                      GByteArray *plain, bool *ended, GError **errp)
+                      GByteArray *plain, MscChunkKind *kind, GError **errp)
 {
     MscContextSealer *s = &o->s;
     g_autoptr(GByteArray) ad = g_byte_array_new();
@@ -201,7 +208,7 @@ bool msc_context_open(MscContextOpener *o, const void *chunk, size_t len,
     g_autofree uint8_t *opened = NULL;
     uint8_t nonce[MSC_SUITE_NONCE_MAX];
     const uint8_t *bytes = chunk;
-    ChunkType type;
+    MscChunkKind type;
     size_t payload;
 
     if (s->ended) {
@@ -211,7 +218,9 @@ bool msc_context_open(MscContextOpener *o, const void *chunk, size_t len,
         return chunk_error(s, errp, "bad length");
     }
     payload = len - MSC_CHUNK_HEADER - s->suite->tag_len;
-    type = bytes[8] == CHUNK_END ? CHUNK_END : CHUNK_DATA;
+    type = bytes[8] == MSC_CHUNK_END     ? MSC_CHUNK_END
+           : bytes[8] == MSC_CHUNK_BATCH ? MSC_CHUNK_BATCH
+                                         : MSC_CHUNK_DATA;
     chunk_ad(s, type, payload, ad);
     /* Every field of the header is known beforehand. */
     if (memcmp(ad->data, bytes, MSC_CHUNK_HEADER)) {
@@ -226,7 +235,7 @@ bool msc_context_open(MscContextOpener *o, const void *chunk, size_t len,
                            "does not open: it was changed, or "
                            "belongs to another migration or guest");
     }
-    if (type == CHUNK_END) {
+    if (type == MSC_CHUNK_END) {
         end_plain(s, want);
         if (payload != want->len ||
             sodium_memcmp(opened, want->data, want->len)) {
@@ -241,7 +250,7 @@ bool msc_context_open(MscContextOpener *o, const void *chunk, size_t len,
     /* A context may hold IPsec keys. */
     msc_wipe(opened, payload);
     s->sequence++;
-    *ended = s->ended;
+    *kind = type;
     return true;
 }
 

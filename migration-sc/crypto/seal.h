@@ -13,6 +13,13 @@
 
 #include "handshake.h"
 
+/* On the wire as well. */
+typedef enum {
+    MSC_CHUNK_DATA = 1,  /* the context, piece by piece */
+    MSC_CHUNK_END = 2,   /* how much there was, and its digest */
+    MSC_CHUNK_BATCH = 3, /* before the context: a batch, whole in itself */
+} MscChunkKind;
+
 typedef struct MscContextSealer MscContextSealer;
 typedef struct MscContextOpener MscContextOpener;
 
@@ -22,16 +29,19 @@ MscContextSealer *msc_context_sealer_new(MscSession *session, GError **errp);
 /* Plain bytes in, sealed chunk out; @len at most MSC_CHUNK_PLAIN_MAX. */
 GBytes *msc_context_seal(MscContextSealer *s, const void *plain, size_t len,
                          GError **errp);
+/* The same for a batch.  The END covers it like the rest. */
+GBytes *msc_context_seal_batch(MscContextSealer *s, const void *plain,
+                               size_t len, GError **errp);
 /* The END chunk; nothing can follow. */
 GBytes *msc_context_seal_end(MscContextSealer *s, GError **errp);
 void msc_context_sealer_free(MscContextSealer *s);
 
 MscContextOpener *msc_context_opener_new(const MscSession *session,
                                          GError **errp);
-/* Appends the plain bytes of one chunk to @plain; *@ended tells that this was
- * END and that count and digest are right. */
+/* Appends the plain bytes of one chunk to @plain (of END none).  *@kind is
+ * MSC_CHUNK_END only if count and digest are right. */
 bool msc_context_open(MscContextOpener *o, const void *chunk, size_t len,
-                      GByteArray *plain, bool *ended, GError **errp);
+                      GByteArray *plain, MscChunkKind *kind, GError **errp);
 void msc_context_opener_free(MscContextOpener *o);
 
 #endif

@@ -280,6 +280,28 @@ void msc_client_unref(MscClient *client)
     g_free(client);
 }
 
+bool msc_client_offer_precopy(MscClient *client, GError **errp)
+{
+    g_auto(MscFrame) reply;
+
+    msc_frame_init(&reply);
+    return call(client, MSC_MSG_PRECOPY, NULL, &reply, errp);
+}
+
+int msc_client_batch(MscClient *client, GBytes **chunk,
+                     MscPrecopyStatus *status, GError **errp)
+{
+    g_auto(MscFrame) reply;
+
+    msc_frame_init(&reply);
+    if (!call(client, MSC_MSG_BATCH, NULL, &reply, errp) ||
+        !msc_precopy_decode(reply.payload->data, reply.payload->len, status,
+                            chunk, errp)) {
+        return -1;
+    }
+    return *chunk != NULL;
+}
+
 bool msc_client_freeze(MscClient *client, MscContextStats *stats, GError **errp)
 {
     g_auto(MscFrame) reply;
@@ -311,13 +333,11 @@ int msc_client_collect(MscClient *client, GBytes **chunk, GError **errp)
     return 1;
 }
 
-bool msc_client_stage(MscClient *client, const void *chunk, size_t len,
-                      GError **errp)
+static bool stage(MscClient *client, const void *chunk, size_t len,
+                  MscFrame *reply, GError **errp)
 {
     g_autoptr(GByteArray) payload = g_byte_array_new();
-    g_auto(MscFrame) reply;
 
-    msc_frame_init(&reply);
     if (!len || len > MSC_CHUNK_MAX) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
                     "context chunk of %zu bytes, must be 1 to %u", len,
@@ -325,7 +345,32 @@ bool msc_client_stage(MscClient *client, const void *chunk, size_t len,
         return false;
     }
     msc_put_bytes(payload, chunk, len);
-    return call(client, MSC_MSG_STAGE, payload, &reply, errp);
+    return call(client, MSC_MSG_STAGE, payload, reply, errp);
+}
+
+bool msc_client_stage(MscClient *client, const void *chunk, size_t len,
+                      GError **errp)
+{
+    g_auto(MscFrame) reply;
+
+    msc_frame_init(&reply);
+    return stage(client, chunk, len, &reply, errp);
+}
+
+bool msc_client_stage_batch(MscClient *client, const void *chunk, size_t len,
+                            uint64_t *flows, GError **errp)
+{
+    g_auto(MscFrame) reply;
+    MscReader r;
+
+    msc_frame_init(&reply);
+    if (!stage(client, chunk, len, &reply, errp)) {
+        return false;
+    }
+    msc_reader_init(&r, reply.payload->data, reply.payload->len);
+    return msc_reader_u64(&r, flows)
+               ? msc_reader_end(&r, errp, "reply to STAGE")
+               : msc_reader_error(&r, errp, "reply to STAGE", "cut short");
 }
 
 bool msc_client_validate(MscClient *client, GBytes **ready,

@@ -349,40 +349,40 @@ GBytes *msc_flow_key_in(const MscFlow *flow, uint16_t zone)
     return key_bytes(&key);
 }
 
-MscFlow *msc_flow_of_key(GBytes *bytes)
+MscFlow *msc_flow_of_key(GBytes *key)
 {
     MscFlow *flow = nfct_new();
-    Key key;
+    Key k;
 
-    g_assert(g_bytes_get_size(bytes) == sizeof(key));
-    memcpy(&key, g_bytes_get_data(bytes, NULL), sizeof(key));
-    nfct_set_attr_u8(flow, ATTR_ORIG_L3PROTO, key.family);
-    nfct_set_attr_u8(flow, ATTR_ORIG_L4PROTO, key.l4);
-    if (key.family == AF_INET) {
+    g_assert(g_bytes_get_size(key) == sizeof(k));
+    memcpy(&k, g_bytes_get_data(key, NULL), sizeof(k));
+    nfct_set_attr_u8(flow, ATTR_ORIG_L3PROTO, k.family);
+    nfct_set_attr_u8(flow, ATTR_ORIG_L4PROTO, k.l4);
+    if (k.family == AF_INET) {
         uint32_t src, dst;
 
-        memcpy(&src, key.src, sizeof(src));
-        memcpy(&dst, key.dst, sizeof(dst));
+        memcpy(&src, k.src, sizeof(src));
+        memcpy(&dst, k.dst, sizeof(dst));
         nfct_set_attr_u32(flow, ATTR_ORIG_IPV4_SRC, src);
         nfct_set_attr_u32(flow, ATTR_ORIG_IPV4_DST, dst);
     } else {
         uint64_t src[2], dst[2]; /* aligned */
 
-        memcpy(src, key.src, sizeof(src));
-        memcpy(dst, key.dst, sizeof(dst));
+        memcpy(src, k.src, sizeof(src));
+        memcpy(dst, k.dst, sizeof(dst));
         nfct_set_attr(flow, ATTR_ORIG_IPV6_SRC, src);
         nfct_set_attr(flow, ATTR_ORIG_IPV6_DST, dst);
     }
     if (msc_flow_is_icmp(flow)) {
-        nfct_set_attr_u8(flow, ATTR_ICMP_TYPE, key.icmp_type);
-        nfct_set_attr_u8(flow, ATTR_ICMP_CODE, key.icmp_code);
-        nfct_set_attr_u16(flow, ATTR_ICMP_ID, key.src_port);
-    } else if (msc_l4_has_ports(key.l4)) {
-        nfct_set_attr_u16(flow, ATTR_ORIG_PORT_SRC, key.src_port);
-        nfct_set_attr_u16(flow, ATTR_ORIG_PORT_DST, key.dst_port);
+        nfct_set_attr_u8(flow, ATTR_ICMP_TYPE, k.icmp_type);
+        nfct_set_attr_u8(flow, ATTR_ICMP_CODE, k.icmp_code);
+        nfct_set_attr_u16(flow, ATTR_ICMP_ID, k.src_port);
+    } else if (msc_l4_has_ports(k.l4)) {
+        nfct_set_attr_u16(flow, ATTR_ORIG_PORT_SRC, k.src_port);
+        nfct_set_attr_u16(flow, ATTR_ORIG_PORT_DST, k.dst_port);
     }
-    if (key.zone) {
-        nfct_set_attr_u16(flow, ATTR_ZONE, key.zone);
+    if (k.zone) {
+        nfct_set_attr_u16(flow, ATTR_ZONE, k.zone);
     }
     return flow;
 }

@@ -8,7 +8,9 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "ahead.h"
 #include "error.h"
+#include "secret.h"
 #include "fault.h"
 
 #define BLOB_CONTEXT "context"
@@ -47,7 +49,12 @@ static bool admit_section(MscTransfer *t, const MscSection *s,
         return false;
     }
     if (answer) {
-        msc_sections_add(answers, p->name, p->version, p->oldest, answer);
+        uint16_t version = MIN(s->version, msc_ahead_version(t, p));
+
+        msc_sections_add(answers, p->name, version, p->oldest, answer);
+        if (p->precopy && version == p->precopy->version) {
+            msc_ahead_add(t, p);
+        }
     }
     return true;
 }
@@ -182,10 +189,39 @@ GBytes *msc_destination_admit(MscTransfer *t, GBytes *bytes, const char *peer,
     return msc_admission_answer_encode(&answer);
 }
 
+static bool take_chunk(MscTransfer *t, MscChunkKind kind,
+                       const GByteArray *plain, GError **errp)
+{
+    switch (kind) {
+    case MSC_CHUNK_BATCH:
+        if (t->plain->len) {
+            g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
+                                "a batch within the security context");
+            return false;
+        }
+        return msc_ahead_take(t, plain, errp);
+    case MSC_CHUNK_END:
+        t->ended = true;
+        break;
+    case MSC_CHUNK_DATA:
+        msc_put_bytes(t->plain, plain->data, plain->len);
+        break;
+    }
+    if (t->plain->len > MSC_CONTEXT_MAX) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
+                    "security context of more than %u bytes", MSC_CONTEXT_MAX);
+        return false;
+    }
+    return true;
+}
+
 bool msc_destination_stage(MscTransfer *t, const GByteArray *in,
                            GByteArray *out, GError **errp)
 {
-    (void)out;
+    g_autoptr(GByteArray) plain = g_byte_array_new();
+    MscChunkKind kind;
+    bool ok;
+
     if (!MSC_FAULT_PASSES(OPEN, errp)) {
         return false;
     }
@@ -201,15 +237,14 @@ bool msc_destination_stage(MscTransfer *t, const GByteArray *in,
             return false;
         }
     }
-    if (!msc_context_open(t->opener, in->data, in->len, t->plain, &t->ended,
-                          errp)) {
+    ok = msc_context_open(t->opener, in->data, in->len, plain, &kind, errp) &&
+         take_chunk(t, kind, plain, errp);
+    /* A context may hold IPsec keys. */
+    msc_wipe(plain->data, plain->len);
+    if (!ok) {
         return false;
     }
-    if (t->plain->len > MSC_CONTEXT_MAX) {
-        g_set_error(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
-                    "security context of more than %u bytes", MSC_CONTEXT_MAX);
-        return false;
-    }
+    msc_put_u64(out, t->entry->progress.sent);
     return MSC_FAULT_PASSES(OPENED, errp);
 }
 
@@ -227,6 +262,64 @@ static const MscProvider *section_provider(MscTransfer *t, const MscSection *s,
         return NULL;
     }
     return p;
+}
+
+/* Does it end a pre-copy?  Then it was journalled, and is undone, with that. */
+static bool is_ahead(MscTransfer *t, const MscSection *s)
+{
+    const MscProvider *p =
+        msc_provider_find(msc_hub_providers(t->hub), s->name);
+
+    return p && msc_ahead_section(p, s);
+}
+
+static bool validate_section(MscTransfer *t, const MscSection *s, GError **errp)
+{
+    MscAheadPart *part = msc_ahead_find(t, s->name);
+    MscProviderStats stats = { 0 };
+    const MscProvider *p;
+
+    if (is_ahead(t, s)) {
+        if (!part) {
+            g_set_error(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
+                        "security context holds the end of a pre-copy of "
+                        "'%s', of which the admission said nothing",
+                        s->name);
+            return false;
+        }
+        return msc_ahead_validate(t, part, s->data, errp);
+    }
+    p = section_provider(t, s, errp);
+    if (p && part && part->memory) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
+                    "security context holds all of '%s', of which batches "
+                    "came",
+                    s->name);
+        return false;
+    }
+    if (!p || !p->validate(t->vm->selector, s->data, &stats, errp)) {
+        return false;
+    }
+    t->entry->stats.flows += stats.entries;
+    return true;
+}
+
+/* Batches that no section ends would be half a context. */
+static bool all_ended(MscTransfer *t, GError **errp)
+{
+    for (guint i = 0; i < t->ahead->len; i++) {
+        const MscAheadPart *part = t->ahead->pdata[i];
+
+        if (part->memory &&
+            !msc_sections_find(t->context->sections, part->provider->name)) {
+            g_set_error(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
+                        "security context without an end of the batches of "
+                        "'%s'",
+                        part->provider->name);
+            return false;
+        }
+    }
+    return true;
 }
 
 static bool decode_context(MscTransfer *t, GError **errp)
@@ -251,14 +344,12 @@ static bool decode_context(MscTransfer *t, GError **errp)
     }
     stats->bytes = t->plain->len;
     for (guint i = 0; i < t->context->sections->len; i++) {
-        const MscSection *s = t->context->sections->pdata[i];
-        const MscProvider *p = section_provider(t, s, errp);
-        MscProviderStats part = { 0 };
-
-        if (!p || !p->validate(t->vm->selector, s->data, &part, errp)) {
+        if (!validate_section(t, t->context->sections->pdata[i], errp)) {
             return false;
         }
-        stats->flows += part.entries;
+    }
+    if (!all_ended(t, errp)) {
+        return false;
     }
     check_absent(t, t->context->sections, reasons);
     if (reasons->len) {
@@ -276,10 +367,14 @@ static GPtrArray *prepare_all(MscTransfer *t, GError **errp)
 
     for (guint i = 0; i < t->context->sections->len; i++) {
         const MscSection *s = t->context->sections->pdata[i];
-        const MscProvider *p = section_provider(t, s, errp);
-        g_autoptr(GBytes) bytes =
-            p ? p->prepare(t->vm->selector, s->data, errp) : NULL;
+        const MscProvider *p;
+        g_autoptr(GBytes) bytes = NULL;
 
+        if (is_ahead(t, s)) {
+            continue;
+        }
+        p = section_provider(t, s, errp);
+        bytes = p ? p->prepare(t->vm->selector, s->data, errp) : NULL;
         if (!bytes) {
             return NULL;
         }
@@ -304,6 +399,17 @@ static bool record_undo(MscTransfer *t, GPtrArray *replaced, GError **errp)
            msc_transfer_set_stage(t, MSC_STAGE_STAGED, false, errp);
 }
 
+static bool install_ahead(MscTransfer *t, const MscSection *s, GError **errp)
+{
+    MscAheadPart *part = msc_ahead_find(t, s->name);
+
+    if (!msc_ahead_stage(t, part, s->data, t->context->boot_us, errp)) {
+        return false;
+    }
+    t->entry->stats.flows += part->flows;
+    return true;
+}
+
 static bool install_all(MscTransfer *t, GError **errp)
 {
     uint64_t sent = t->context->boot_us + t->entry->boot_offset_us;
@@ -312,8 +418,15 @@ static bool install_all(MscTransfer *t, GError **errp)
 
     for (guint i = 0; i < t->context->sections->len; i++) {
         const MscSection *s = t->context->sections->pdata[i];
-        const MscProvider *p = section_provider(t, s, errp);
+        const MscProvider *p;
 
+        if (is_ahead(t, s)) {
+            if (!install_ahead(t, s, errp)) {
+                return false;
+            }
+            continue;
+        }
+        p = section_provider(t, s, errp);
         if (!p || !MSC_FAULT_PASSES(INSTALL, errp) ||
             !p->stage(t->vm->selector, s->data, transit, errp)) {
             return false;
@@ -388,9 +501,11 @@ bool msc_destination_take(MscTransfer *t, GError **errp)
         g_warning("%s: %s", t->entry->name, err->message);
         return true;
     }
+    msc_ahead_destination_end(t);
     for (guint i = 0; i < t->context->sections->len; i++) {
         const MscSection *s = t->context->sections->pdata[i];
-        const MscProvider *p = section_provider(t, s, NULL);
+        const MscProvider *p =
+            is_ahead(t, s) ? NULL : section_provider(t, s, NULL);
 
         if (p) {
             p->commit(t->vm->selector, s->data);
@@ -436,25 +551,43 @@ static GPtrArray *load_replaced(MscTransfer *t, GError **errp)
     return g_steal_pointer(&sections);
 }
 
-static bool uninstall_all(MscTransfer *t, GError **errp)
+/* Of the context, what is not journalled with the batches. */
+static bool uninstall_context(MscTransfer *t, GError **errp)
 {
     g_autoptr(GPtrArray) replaced = NULL;
     bool ok = true;
 
+    /* With batches alone, or a context that was refused, it never began. */
+    if (t->entry->stage == MSC_STAGE_STAGED &&
+        !msc_journal_has_blob(msc_hub_journal(t->hub), t->entry,
+                              BLOB_REPLACED)) {
+        return true;
+    }
     if (!load_context(t, errp) || !(replaced = load_replaced(t, errp))) {
         return false;
     }
     for (guint i = t->context->sections->len; i; i--) {
         const MscSection *s = t->context->sections->pdata[i - 1];
         const MscSection *old = msc_sections_find(replaced, s->name);
-        const MscProvider *p = section_provider(t, s, ok ? errp : NULL);
+        const MscProvider *p;
 
+        if (is_ahead(t, s)) {
+            continue;
+        }
+        p = section_provider(t, s, ok ? errp : NULL);
         if (!p || !old ||
             !p->abort(t->vm->selector, s->data, old->data, ok ? errp : NULL)) {
             ok = false;
         }
     }
     return ok;
+}
+
+static bool uninstall_all(MscTransfer *t, GError **errp)
+{
+    bool ok = uninstall_context(t, errp);
+
+    return msc_ahead_undo(t, ok ? errp : NULL) && ok;
 }
 
 bool msc_destination_undo(MscTransfer *t, const char *why, GError **errp)
@@ -506,14 +639,16 @@ bool msc_destination_abort(MscTransfer *t, const GByteArray *in,
 void msc_destination_forget(MscTransfer *t)
 {
     for (guint i = 0; t->context && i < t->context->sections->len; i++) {
-        const MscProvider *p =
-            section_provider(t, t->context->sections->pdata[i], NULL);
+        const MscProvider *p = msc_provider_find(
+            msc_hub_providers(t->hub),
+            ((const MscSection *)t->context->sections->pdata[i])->name);
 
         if (p && p->settle_end) {
             p->settle_end(t->settling[i]);
             t->settling[i] = NULL;
         }
     }
+    msc_ahead_settle_end(t);
     g_clear_pointer(&t->context, msc_context_free);
 }
 
@@ -526,12 +661,14 @@ bool msc_destination_settle(MscTransfer *t)
     }
     for (guint i = 0; i < t->context->sections->len; i++) {
         const MscSection *s = t->context->sections->pdata[i];
-        const MscProvider *p = section_provider(t, s, NULL);
+        const MscProvider *p =
+            is_ahead(t, s) ? NULL : section_provider(t, s, NULL);
 
         if (p && p->settle) {
             lenient += p->settle(t->vm->selector, s->data, &t->settling[i]);
         }
     }
+    lenient += msc_ahead_settle(t);
     if (!lenient) {
         MSC_FAULT(SETTLED);
         msc_journal_remove_blobs(msc_hub_journal(t->hub), t->entry);

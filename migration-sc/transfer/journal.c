@@ -94,6 +94,7 @@ MscEntry *msc_entry_copy(const MscEntry *entry)
     copy->stage = entry->stage;
     copy->started_us = entry->started_us;
     copy->stats = entry->stats;
+    copy->progress = entry->progress;
     g_free(copy->peer);
     g_free(copy->suite);
     g_free(copy->kem);
@@ -398,21 +399,52 @@ bool msc_journal_write(MscJournal *journal, const MscEntry *entry, bool durable,
     return ok;
 }
 
+char *msc_journal_blob_path(MscJournal *journal, const MscEntry *entry,
+                            const char *what)
+{
+    g_autofree char *suffix = g_strconcat(".", what, NULL);
+
+    return entry_path(journal, entry, suffix);
+}
+
 bool msc_journal_write_blob(MscJournal *journal, const MscEntry *entry,
                             const char *what, GBytes *blob, GError **errp)
 {
-    g_autofree char *suffix = g_strconcat(".", what, NULL);
-    g_autofree char *path = entry_path(journal, entry, suffix);
+    g_autofree char *path = msc_journal_blob_path(journal, entry, what);
 
     return write_file(journal, path, g_bytes_get_data(blob, NULL),
                       g_bytes_get_size(blob), false, errp);
 }
 
+bool msc_journal_append_blob(MscJournal *journal, const MscEntry *entry,
+                             const char *what, const void *data, size_t len,
+                             GError **errp)
+{
+    g_autofree char *path = msc_journal_blob_path(journal, entry, what);
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    bool ok = fd >= 0 && write_all(fd, data, len);
+
+    if (!ok) {
+        journal_file_error(errp, "write", path);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return ok;
+}
+
+bool msc_journal_has_blob(MscJournal *journal, const MscEntry *entry,
+                          const char *what)
+{
+    g_autofree char *path = msc_journal_blob_path(journal, entry, what);
+
+    return g_file_test(path, G_FILE_TEST_EXISTS);
+}
+
 GBytes *msc_journal_read_blob(MscJournal *journal, const MscEntry *entry,
                               const char *what, GError **errp)
 {
-    g_autofree char *suffix = g_strconcat(".", what, NULL);
-    g_autofree char *path = entry_path(journal, entry, suffix);
+    g_autofree char *path = msc_journal_blob_path(journal, entry, what);
     char *data;
     gsize len;
 
@@ -422,16 +454,22 @@ GBytes *msc_journal_read_blob(MscJournal *journal, const MscEntry *entry,
     return g_bytes_new_take(data, len);
 }
 
+void msc_journal_remove_blob(MscJournal *journal, const MscEntry *entry,
+                             const char *what)
+{
+    g_autofree char *path = msc_journal_blob_path(journal, entry, what);
+
+    if (g_unlink(path) && errno != ENOENT) {
+        g_warning("cannot remove '%s': %s", path, g_strerror(errno));
+    }
+}
+
 void msc_journal_remove_blobs(MscJournal *journal, const MscEntry *entry)
 {
-    static const char *const suffixes[] = { ".context", ".replaced" };
+    static const char *const all[] = { "context", "replaced", "staged" };
 
-    for (size_t i = 0; i < G_N_ELEMENTS(suffixes); i++) {
-        g_autofree char *path = entry_path(journal, entry, suffixes[i]);
-
-        if (g_unlink(path) && errno != ENOENT) {
-            g_warning("cannot remove '%s': %s", path, g_strerror(errno));
-        }
+    for (size_t i = 0; i < G_N_ELEMENTS(all); i++) {
+        msc_journal_remove_blob(journal, entry, all[i]);
     }
 }
 

@@ -4,8 +4,9 @@
  *
  * STATE/journal/ID.entry is a GKeyFile, one a migration, replaced whole by
  * rename.  On the destination, ID.context and ID.replaced beside it hold what
- * was staged and what staging replaced, until the end is known, so that a
- * restarted helper can undo it.  All of it is readable by root only.
+ * was staged and what staging replaced, ID.staged what pre-copy staged
+ * (staged-log.h), until the end is known, so that a restarted helper can undo
+ * it.  All of it is readable by root only.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -52,6 +53,7 @@ typedef struct {
     gint64 started_us;       /* wall clock */
     uint64_t boot_offset_us; /* destination: see transfer.c */
     MscContextStats stats;
+    MscPrecopyStatus progress; /* of pre-copy; not on disk */
     /* Own tokens, by MscProofKind - 1, and the peer's commitments. */
     uint8_t token[MSC_PROOF_LAST][MSC_PROOF_TOKEN_LEN];
     uint8_t commitment[MSC_PROOF_LAST][MSC_COMMITMENT_LEN];
@@ -72,13 +74,23 @@ void msc_journal_close(MscJournal *journal);
 /* @durable: on disk when it returns true (fsync of file and directory). */
 bool msc_journal_write(MscJournal *journal, const MscEntry *entry, bool durable,
                        GError **errp);
-/* A file that belongs to an entry: @what is "context" or "replaced".
+/* A file that belongs to an entry: @what is "context", "replaced", "staged".
  * Survives a crash of the helper, not of the host: after that the kernel's
  * tables are gone as well. */
 bool msc_journal_write_blob(MscJournal *journal, const MscEntry *entry,
                             const char *what, GBytes *blob, GError **errp);
 GBytes *msc_journal_read_blob(MscJournal *journal, const MscEntry *entry,
                               const char *what, GError **errp);
+/* Appends to it instead. */
+bool msc_journal_append_blob(MscJournal *journal, const MscEntry *entry,
+                             const char *what, const void *data, size_t len,
+                             GError **errp);
+bool msc_journal_has_blob(MscJournal *journal, const MscEntry *entry,
+                          const char *what);
+char *msc_journal_blob_path(MscJournal *journal, const MscEntry *entry,
+                            const char *what);
+void msc_journal_remove_blob(MscJournal *journal, const MscEntry *entry,
+                             const char *what);
 void msc_journal_remove_blobs(MscJournal *journal, const MscEntry *entry);
 /* All entries, oldest first; an unreadable one is reported and left alone. */
 GPtrArray *msc_journal_load(MscJournal *journal, GError **errp);

@@ -8,6 +8,7 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "ahead.h"
 #include "context.h"
 #include "error.h"
 #include "fault.h"
@@ -43,12 +44,13 @@ GBytes *msc_source_admission(MscTransfer *t, GError **errp)
             continue;
         }
         room -= g_bytes_get_size(summary);
-        msc_sections_add(sections, (*p)->name, (*p)->version, (*p)->oldest,
-                         summary);
+        msc_sections_add(sections, (*p)->name, msc_ahead_version(t, *p),
+                         (*p)->oldest, summary);
     }
     randombytes_buf(token, MSC_PROOF_TOKEN_LEN);
     msc_proof_commit(MSC_PROOF_RELEASE, token, request.release);
     request.sections = sections;
+    t->summaries = g_ptr_array_ref(sections);
     bytes = msc_admission_request_encode(&request);
     if (g_bytes_get_size(bytes) > MSC_ADMISSION_MAX) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_INTERNAL,
@@ -74,8 +76,35 @@ bool msc_source_admitted(MscTransfer *t, GBytes *bytes, GError **errp)
     memcpy(t->entry->commitment[MSC_PROOF_ABANDON - 1], answer.abandon,
            sizeof(answer.abandon));
     t->answers = answer.sections;
+    msc_ahead_source_negotiate(t);
     return MSC_FAULT_PASSES(ANSWERED, errp) &&
            msc_transfer_set_stage(t, msc_admitted_stage(t), false, errp);
+}
+
+/* NULL: failed.  *@version: of what is returned. */
+static GBytes *collect_one(MscTransfer *t, const MscProvider *p,
+                           uint16_t *version, MscProviderStats *stats,
+                           GError **errp)
+{
+    const MscSection *answer = msc_sections_find(t->answers, p->name);
+    MscAheadPart *part = msc_ahead_find(t, p->name);
+    g_autoptr(GError) err = NULL;
+
+    *version = p->version;
+    if (part && part->memory) {
+        GBytes *rest = msc_ahead_final(t, part, stats, &err);
+
+        if (rest) {
+            *version = p->precopy->version;
+            return rest;
+        }
+        if (err) {
+            g_propagate_error(errp, g_steal_pointer(&err));
+            return NULL;
+        }
+    }
+    return p->collect(t->vm->selector, answer ? answer->data : NULL, stats,
+                      errp);
 }
 
 static bool collect_all(MscTransfer *t, GError **errp)
@@ -84,16 +113,15 @@ static bool collect_all(MscTransfer *t, GError **errp)
 
     t->sections = msc_sections_new();
     for (; *p; p++) {
-        const MscSection *answer = msc_sections_find(t->answers, (*p)->name);
         MscProviderStats stats = { 0 };
         g_autoptr(GBytes) payload = NULL;
+        uint16_t version;
 
         if (!MSC_FAULT_PASSES(COLLECT, errp) ||
             !(*p)->freeze(t->vm->selector, errp)) {
             return false;
         }
-        payload = (*p)->collect(t->vm->selector, answer ? answer->data : NULL,
-                                &stats, errp);
+        payload = collect_one(t, *p, &version, &stats, errp);
         if (!payload) {
             return false;
         }
@@ -102,7 +130,8 @@ static bool collect_all(MscTransfer *t, GError **errp)
         if (!g_bytes_get_size(payload)) {
             continue;
         }
-        msc_sections_add(t->sections, (*p)->name, (*p)->version, (*p)->oldest,
+        msc_sections_add(t->sections, (*p)->name, version,
+                         version == (*p)->version ? (*p)->oldest : version,
                          payload);
     }
     return true;
@@ -140,7 +169,7 @@ static bool seal_all(MscTransfer *t, GError **errp)
                     MSC_CONTEXT_MAX);
         return false;
     }
-    sealer = msc_context_sealer_new(t->session, errp);
+    sealer = msc_source_sealer(t, errp);
     if (!sealer) {
         return false;
     }
@@ -149,9 +178,7 @@ static bool seal_all(MscTransfer *t, GError **errp)
                                              MIN(len - at, MSC_CHUNK_PLAIN_MAX),
                                              errp));
     }
-    ok = ok && queue_chunk(t, msc_context_seal_end(sealer, errp));
-    msc_context_sealer_free(sealer);
-    return ok;
+    return ok && queue_chunk(t, msc_context_seal_end(sealer, errp));
 }
 
 bool msc_source_freeze(MscTransfer *t, const GByteArray *in, GByteArray *out,
@@ -220,29 +247,37 @@ bool msc_source_release(MscTransfer *t, const GByteArray *in, GByteArray *out,
     return true;
 }
 
+/* Removes what @p has of the guest on this host. */
+static bool retire_one(MscTransfer *t, const MscProvider *p, GError **errp)
+{
+    const MscSection *section =
+        t->sections ? msc_sections_find(t->sections, p->name) : NULL;
+    const MscSection *answer =
+        t->answers ? msc_sections_find(t->answers, p->name) : NULL;
+    g_autoptr(GBytes) payload = NULL;
+    MscProviderStats stats;
+
+    if (p->precopy && (!section || msc_ahead_section(p, section))) {
+        return p->precopy->retire(t->vm->selector, answer ? answer->data : NULL,
+                                  errp);
+    }
+    if (section) {
+        payload = g_bytes_ref(section->data);
+    } else {
+        /* The snapshot went with a crashed helper; the guest does not run
+         * here, so all that its selector covers is a leftover. */
+        payload = p->collect(t->vm->selector, NULL, &stats, errp);
+    }
+    return payload && p->retire(t->vm->selector, payload, errp);
+}
+
 bool msc_source_retire(MscTransfer *t, GError **errp)
 {
     const MscProvider *const *p = msc_hub_providers(t->hub);
     bool ok = true;
 
     for (; *p; p++) {
-        const MscSection *section =
-            t->sections ? msc_sections_find(t->sections, (*p)->name) : NULL;
-        g_autoptr(GBytes) payload = NULL;
-        MscProviderStats stats;
-
-        if (section) {
-            payload = g_bytes_ref(section->data);
-        } else {
-            /* The snapshot went with a crashed helper; the guest does not
-             * run here, so all that its selector covers is a leftover. */
-            payload =
-                (*p)->collect(t->vm->selector, NULL, &stats, ok ? errp : NULL);
-        }
-        if (!payload ||
-            !(*p)->retire(t->vm->selector, payload, ok ? errp : NULL)) {
-            ok = false;
-        }
+        ok = retire_one(t, *p, ok ? errp : NULL) && ok;
     }
     return ok;
 }
@@ -284,6 +319,7 @@ bool msc_source_give_up(MscTransfer *t, const char *why, GError **errp)
     const MscProvider *const *p = msc_hub_providers(t->hub);
     bool ok = true;
 
+    msc_ahead_source_end(t);
     if (t->entry->stage == MSC_STAGE_THAWED || msc_transfer_close(t, why)) {
         return true;
     }

@@ -22,6 +22,8 @@ typedef struct {
 } Row;
 
 static const Row rows[] = {
+    { MSC_MSG_PRECOPY, MSC_ROLE_SOURCE, AT(OPEN), msc_transfer_offer_precopy },
+    { MSC_MSG_BATCH, MSC_ROLE_SOURCE, AT(ADMITTED), msc_source_batch },
     { MSC_MSG_FREEZE, MSC_ROLE_SOURCE, AT(ADMITTED), msc_source_freeze },
     { MSC_MSG_COLLECT, MSC_ROLE_SOURCE, AT(FROZEN), msc_source_collect },
     { MSC_MSG_RELEASE, MSC_ROLE_SOURCE, AT(FROZEN) | AT(RELEASED),
@@ -32,9 +34,11 @@ static const Row rows[] = {
       AT(OPEN) | AT(ADMITTED) | AT(FROZEN) | AT(THAWED) | AT(TRANSPORT),
       msc_source_thaw },
 
-    { MSC_MSG_STAGE, MSC_ROLE_DESTINATION, AT(ADMITTED),
+    { MSC_MSG_PRECOPY, MSC_ROLE_DESTINATION, AT(OPEN),
+      msc_transfer_offer_precopy },
+    { MSC_MSG_STAGE, MSC_ROLE_DESTINATION, AT(ADMITTED) | AT(STAGED),
       msc_destination_stage },
-    { MSC_MSG_VALIDATE, MSC_ROLE_DESTINATION, AT(ADMITTED),
+    { MSC_MSG_VALIDATE, MSC_ROLE_DESTINATION, AT(ADMITTED) | AT(STAGED),
       msc_destination_validate },
     { MSC_MSG_COMMIT, MSC_ROLE_DESTINATION, AT(READY) | AT(COMMITTED),
       msc_destination_commit },

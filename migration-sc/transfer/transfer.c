@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "ahead.h"
 #include "error.h"
 #include "fault.h"
 #include "secret.h"
@@ -57,6 +58,7 @@ static MscTransfer *transfer_new(MscHub *hub, MscEntry *entry, MscVm *vm)
     t->epochs =
         g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
     t->chunks = g_queue_new();
+    t->ahead = g_ptr_array_new_with_free_func(g_free);
     g_mutex_init(&t->lock);
     randombytes_buf(t->token, sizeof(t->token));
     t->alone_us = g_get_monotonic_time();
@@ -86,17 +88,25 @@ void msc_transfer_unref(MscTransfer *t)
     if (!t || !g_atomic_int_dec_and_test(&t->refs)) {
         return;
     }
-    msc_entry_free(t->entry);
-    msc_vm_free(t->vm);
-    msc_session_free(t->session);
     g_hash_table_unref(t->epochs);
+    if (t->entry->role == MSC_ROLE_SOURCE) {
+        msc_ahead_source_end(t);
+    } else {
+        msc_ahead_destination_end(t);
+    }
+    g_ptr_array_unref(t->ahead);
+    g_clear_pointer(&t->summaries, g_ptr_array_unref);
     g_clear_pointer(&t->answers, g_ptr_array_unref);
+    msc_context_sealer_free(t->sealer);
     g_clear_pointer(&t->sections, g_ptr_array_unref);
     g_queue_free_full(t->chunks, (GDestroyNotify)g_bytes_unref);
     msc_context_opener_free(t->opener);
     g_clear_pointer(&t->plain, g_byte_array_unref);
     msc_destination_forget(t);
     msc_wipe(t->token, sizeof(t->token));
+    msc_entry_free(t->entry);
+    msc_vm_free(t->vm);
+    msc_session_free(t->session);
     g_mutex_clear(&t->lock);
     g_free(t);
 }
@@ -203,6 +213,19 @@ static bool hub_recover(MscHub *hub, GError **errp)
     return true;
 }
 
+/* Early, so that as many flows as possible have begun after it. */
+static void prepare_precopy(MscHub *hub)
+{
+    for (const MscProvider *const *p = hub->providers; *p; p++) {
+        g_autoptr(GError) err = NULL;
+
+        if ((*p)->precopy && !(*p)->precopy->prepare(&err)) {
+            g_message("%s: what there is now will take longer to move: %s",
+                      (*p)->name, err->message);
+        }
+    }
+}
+
 MscHub *msc_hub_new(const char *config_dir, const char *state_dir,
                     const MscProvider *const *providers, GError **errp)
 {
@@ -222,6 +245,7 @@ MscHub *msc_hub_new(const char *config_dir, const char *state_dir,
         msc_hub_free(hub);
         return NULL;
     }
+    prepare_precopy(hub);
     msc_journal_prune(hub->journal, HISTORY);
     if (!hub_recover(hub, errp)) {
         msc_hub_free(hub);

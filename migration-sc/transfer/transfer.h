@@ -47,7 +47,13 @@ typedef struct {
     MscSession *session;
     GHashTable *epochs; /* channel kind and number -> last epoch */
 
+    /* Pre-copy (ahead.h). */
+    bool carries_batches; /* its QEMU does */
+    GPtrArray *ahead;     /* of MscAheadPart: what both ends can send ahead */
+
     /* Source. */
+    GPtrArray *summaries; /* sections: what the admission said */
+    MscContextSealer *sealer;
     GPtrArray *answers;  /* sections: the destination's checks */
     GPtrArray *sections; /* what was collected */
     GQueue *chunks;      /* sealed, to be given to QEMU */
@@ -58,6 +64,9 @@ typedef struct {
     bool ended;                          /* END came, and was right */
     MscContext *context;                 /* after validate, until settled */
     gpointer settling[MSC_SECTIONS_MAX]; /* the providers' memories */
+    GArray *unsettled; /* of gint64: batches in the log, or NULL */
+    guint settle_next; /* of these */
+    gint64 settle_pause, settle_wake; /* microseconds, monotonic */
 } MscTransfer;
 
 /* Reads the journal and brings every open migration to a safe end, or keeps
@@ -165,9 +174,16 @@ static inline MscStage msc_admitted_stage(const MscTransfer *t)
 bool msc_transfer_close(MscTransfer *t, const char *why);
 uint64_t msc_boot_us(void);
 
+/* Its QEMU can carry batches while the guest runs (ahead.c). */
+bool msc_transfer_offer_precopy(MscTransfer *t, const GByteArray *in,
+                                GByteArray *out, GError **errp);
+
 /* source.c; the lock is held. */
 GBytes *msc_source_admission(MscTransfer *t, GError **errp);
 bool msc_source_admitted(MscTransfer *t, GBytes *answer, GError **errp);
+/* ahead-source.c: the next batch of pre-copy. */
+bool msc_source_batch(MscTransfer *t, const GByteArray *in, GByteArray *out,
+                      GError **errp);
 bool msc_source_freeze(MscTransfer *t, const GByteArray *in, GByteArray *out,
                        GError **errp);
 bool msc_source_collect(MscTransfer *t, const GByteArray *in, GByteArray *out,

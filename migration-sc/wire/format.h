@@ -44,6 +44,15 @@
 #define MSC_CHUNK_HEADER 16
 #define MSC_CHUNK_PLAIN_MAX (MSC_CHUNK_MAX - 64)
 
+/* ---- batches of pre-copy (docs/context.md) ---- */
+
+#define MSC_BATCH_MAGIC 0x4d534342u /* "MSCB" */
+#define MSC_BATCH_VERSION 1
+/* Everything but what its section holds, bytes: magic, version, flags, time,
+ * count, and the section's name, versions and length. */
+#define MSC_BATCH_OVERHEAD (4 + 2 + 2 + 8 + 2 + (2 + MSC_NAME_MAX) + 2 + 2 + 4)
+#define MSC_BATCH_PAYLOAD_MAX (MSC_CHUNK_PLAIN_MAX - MSC_BATCH_OVERHEAD)
+
 /* ---- plain context (docs/context.md) ---- */
 
 #define MSC_CONTEXT_MAGIC 0x4d534358u /* "MSCX" */

@@ -16,7 +16,8 @@ static const char *const message_names[] = {
     [MSC_MSG_RELEASE] = "RELEASE", [MSC_MSG_COMMIT] = "COMMIT",
     [MSC_MSG_FINISH] = "FINISH",   [MSC_MSG_THAW] = "THAW",
     [MSC_MSG_ABORT] = "ABORT",     [MSC_MSG_VERDICT] = "VERDICT",
-    [MSC_MSG_ATTACH] = "ATTACH",
+    [MSC_MSG_ATTACH] = "ATTACH",   [MSC_MSG_PRECOPY] = "PRECOPY",
+    [MSC_MSG_BATCH] = "BATCH",
 };
 G_STATIC_ASSERT(G_N_ELEMENTS(message_names) == MSC_MSG_LAST + 1);
 
@@ -270,6 +271,39 @@ bool msc_stats_decode(const void *data, size_t len, MscContextStats *m,
         return msc_reader_error(&r, errp, what, "no proof in it");
     }
     *proof = g_bytes_new(r.pos, msc_reader_left(&r));
+    return true;
+}
+
+void msc_precopy_encode(const MscPrecopyStatus *m, GByteArray *out)
+{
+    msc_put_u8(out, (uint8_t)m->state);
+    msc_put_u64(out, m->sent);
+    msc_put_u64(out, m->total);
+    msc_put_u64(out, m->backlog);
+}
+
+bool msc_precopy_decode(const void *data, size_t len, MscPrecopyStatus *m,
+                        GBytes **chunk, GError **errp)
+{
+    static const char what[] = "reply with a batch";
+    uint8_t state;
+    MscReader r;
+
+    msc_reader_init(&r, data, len);
+    if (!msc_reader_u8(&r, &state) || state > MSC_PRECOPY_LIVE) {
+        return msc_reader_error(&r, errp, what, "unknown state");
+    }
+    m->state = (MscPrecopyState)state;
+    if (!msc_reader_u64(&r, &m->sent) || !msc_reader_u64(&r, &m->total) ||
+        !msc_reader_u64(&r, &m->backlog)) {
+        return msc_reader_error(&r, errp, what, "cut short");
+    }
+    if (msc_reader_left(&r) > MSC_CHUNK_MAX ||
+        (msc_reader_left(&r) && state == MSC_PRECOPY_OFF)) {
+        return msc_reader_error(&r, errp, what, "no such chunk");
+    }
+    *chunk =
+        msc_reader_left(&r) ? g_bytes_new(r.pos, msc_reader_left(&r)) : NULL;
     return true;
 }
 

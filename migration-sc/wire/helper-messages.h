@@ -23,7 +23,7 @@ typedef enum {
     MSC_MSG_CHANNEL = 2,  /* channel + descriptor -> keys */
     MSC_MSG_FREEZE = 3,   /* - -> stats */
     MSC_MSG_COLLECT = 4,  /* - -> chunk, empty after the last */
-    MSC_MSG_STAGE = 5,    /* chunk -> - */
+    MSC_MSG_STAGE = 5,    /* chunk -> u64 flows staged so far */
     MSC_MSG_VALIDATE = 6, /* - -> stats, proof */
     MSC_MSG_RELEASE = 7,  /* proof -> proof */
     MSC_MSG_COMMIT = 8,   /* proof -> proof */
@@ -32,7 +32,9 @@ typedef enum {
     MSC_MSG_ABORT = 11,   /* reason -> - */
     MSC_MSG_VERDICT = 12, /* attach -> u8 verdict */
     MSC_MSG_ATTACH = 13,  /* attach -> -: a session after a crash */
-    MSC_MSG_LAST = MSC_MSG_ATTACH,
+    MSC_MSG_PRECOPY = 14, /* - -> -: this QEMU carries batches */
+    MSC_MSG_BATCH = 15,   /* - -> progress, chunk or nothing */
+    MSC_MSG_LAST = MSC_MSG_BATCH,
     MSC_MSG_REPLY = 0x8000,
     MSC_MSG_ERROR = 0xffff, /* u16 MscErrorCode, string */
 } MscMessageType;
@@ -103,6 +105,12 @@ void msc_keys_message_clear(MscKeysMessage *m); /* wipes */
 void msc_stats_encode(const MscContextStats *m, GBytes *proof, GByteArray *out);
 bool msc_stats_decode(const void *data, size_t len, MscContextStats *m,
                       GBytes **proof, GError **errp);
+
+/* BATCH's reply, before the chunk. */
+void msc_precopy_encode(const MscPrecopyStatus *m, GByteArray *out);
+/* *@chunk: the rest, NULL if there is none. */
+bool msc_precopy_decode(const void *data, size_t len, MscPrecopyStatus *m,
+                        GBytes **chunk, GError **errp);
 
 typedef struct {
     MscRole role;

@@ -37,6 +37,20 @@ static void take_stats(const GByteArray *p, bool with_proof, GByteArray *again,
     }
 }
 
+static void take_batch(const GByteArray *p, GByteArray *again, GError **errp)
+{
+    g_autoptr(GBytes) chunk = NULL;
+    MscPrecopyStatus status;
+
+    if (msc_precopy_decode(p->data, p->len, &status, &chunk, errp)) {
+        msc_precopy_encode(&status, again);
+        if (chunk) {
+            msc_put_bytes(again, g_bytes_get_data(chunk, NULL),
+                          g_bytes_get_size(chunk));
+        }
+    }
+}
+
 static void take_answer(unsigned type, const GByteArray *p, GByteArray *again,
                         GError **errp)
 {
@@ -55,6 +69,9 @@ static void take_answer(unsigned type, const GByteArray *p, GByteArray *again,
     case MSC_MSG_FREEZE:
     case MSC_MSG_VALIDATE:
         take_stats(p, type == MSC_MSG_VALIDATE, again, errp);
+        break;
+    case MSC_MSG_BATCH:
+        take_batch(p, again, errp);
         break;
     case MSC_MSG_VERDICT:
         if (msc_verdict_decode(p->data, p->len, &verdict, errp)) {

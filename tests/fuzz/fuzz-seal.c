@@ -25,6 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     g_autoptr(GBytes) first = NULL;
     g_autoptr(GBytes) end = NULL;
     g_autoptr(GByteArray) plain = g_byte_array_new();
+    MscChunkKind kind = MSC_CHUNK_DATA;
     bool ended = false, ok = true;
     size_t at = 0;
 
@@ -43,7 +44,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             len = MIN(len, size - at);
             at += len;
         }
-        ok = msc_context_open(o, chunk, len, plain, &ended, &err);
+        ok = msc_context_open(o, chunk, len, plain, &kind, &err);
+        ended = ended || (ok && kind == MSC_CHUNK_END);
         if (ok == (err != NULL)) {
             abort();
         }

@@ -62,6 +62,10 @@ static const struct {
     { "list", "bytes", RESTARTS },
     { "list", "packets#2", RESTARTS },
     { "list", "bytes#2", RESTARTS },
+    /* When the entry was made on this host: the helper switches time stamps
+     * on (conntrack-watch.h). */
+    { "list", "delta-time", ANY },
+    { "xml", "independent/deltatime", ANY },
 };
 
 static const Permission *permission(const char *form, const char *field)

@@ -324,8 +324,6 @@ static void test_undo_leaves_nothing(void)
 static void test_undo_of_half_a_batch(void)
 {
     LabPrecopy *l = lab_precopy_new();
-    g_autoptr(GPtrArray) nothing = NULL;
-    g_autoptr(GError) err = NULL;
 
     fill(20);
     lab_precopy_begin(l);

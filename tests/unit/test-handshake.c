@@ -287,7 +287,11 @@ static bool open_chunk(MscContextOpener *o, GBytes *chunk, GByteArray *plain,
     gsize len;
     const void *data = g_bytes_get_data(chunk, &len);
 
-    return msc_context_open(o, data, len, plain, ended, NULL);
+    MscChunkKind kind;
+    bool ok = msc_context_open(o, data, len, plain, &kind, NULL);
+
+    *ended = ok && kind == MSC_CHUNK_END;
+    return ok;
 }
 
 static void test_context(void)

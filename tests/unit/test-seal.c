@@ -49,18 +49,19 @@ static bool open_all(const MscSession *session, GBytes *const *chunks,
                      const int *order, size_t n, GByteArray *plain)
 {
     MscContextOpener *o = msc_context_opener_new(session, NULL);
-    bool ended = false, ok = true;
+    MscChunkKind kind = MSC_CHUNK_DATA;
+    bool ok = true;
 
     for (size_t i = 0; i < n && ok; i++) {
         g_autoptr(GError) err = NULL;
         gsize len;
         const void *data = g_bytes_get_data(chunks[order[i]], &len);
 
-        ok = msc_context_open(o, data, len, plain, &ended, &err);
+        ok = msc_context_open(o, data, len, plain, &kind, &err);
         g_assert_true(ok == !err);
     }
     msc_context_opener_free(o);
-    return ok && ended;
+    return ok && kind == MSC_CHUNK_END;
 }
 
 static void test_round_trip(void)
@@ -127,25 +128,25 @@ static void test_changed_byte(void)
         MscContextOpener *o = msc_context_opener_new(session, NULL);
         g_autoptr(GByteArray) plain = g_byte_array_new();
         g_autofree uint8_t *bad = g_memdup2(good, len);
-        bool ended;
+        MscChunkKind kind;
 
         if (at < len) {
             bad[at] ^= 0x10;
         }
-        g_assert_true(msc_context_open(o, bad, len, plain, &ended, NULL) ==
+        g_assert_true(msc_context_open(o, bad, len, plain, &kind, NULL) ==
                       (at == len));
         g_assert_cmpuint(plain->len, ==, at == len ? 3 : 0);
         /* Once refused, the rest is refused as well. */
         g_assert_true(at == len ||
-                      !msc_context_open(o, good, len, plain, &ended, NULL));
+                      !msc_context_open(o, good, len, plain, &kind, NULL));
         msc_context_opener_free(o);
     }
     for (gsize cut = 0; cut < len; cut++) {
         MscContextOpener *o = msc_context_opener_new(session, NULL);
         g_autoptr(GByteArray) plain = g_byte_array_new();
-        bool ended;
+        MscChunkKind kind;
 
-        g_assert_false(msc_context_open(o, good, cut, plain, &ended, NULL));
+        g_assert_false(msc_context_open(o, good, cut, plain, &kind, NULL));
         msc_context_opener_free(o);
     }
     free_all(chunks);
@@ -182,16 +183,59 @@ static void test_size(void)
     g_autoptr(GBytes) chunk = NULL;
     gsize len;
     const void *data;
-    bool ended;
+    MscChunkKind kind;
 
     g_assert_null(msc_context_seal(s, big, MSC_CHUNK_PLAIN_MAX + 1, NULL));
     chunk = msc_context_seal(s, big, MSC_CHUNK_PLAIN_MAX, NULL);
     data = g_bytes_get_data(chunk, &len);
     g_assert_cmpuint(len, <=, MSC_CHUNK_MAX);
-    g_assert_true(msc_context_open(o, data, len, plain, &ended, NULL));
+    g_assert_true(msc_context_open(o, data, len, plain, &kind, NULL));
     g_assert_cmpuint(plain->len, ==, MSC_CHUNK_PLAIN_MAX);
     msc_context_sealer_free(s);
     msc_context_opener_free(o);
+}
+
+/* The END covers batches, and none can pass for a piece of the context. */
+static void test_batches(void)
+{
+    static const struct {
+        int first, relabel; /* -1: not */
+        bool fine;
+    } rows[] = {
+        { 0, -1, true },
+        { 1, -1, false },                 /* the batch is left out */
+        { 0, MSC_CHUNK_DATA, false },     /* it says that it is none */
+        { 0, MSC_CHUNK_BATCH + 1, false } /* or what nobody knows */
+    };
+    g_autoptr(MscSession) session = session_new(*msc_suites());
+    MscContextSealer *s = msc_context_sealer_new(session, NULL);
+    GBytes *chunks[3];
+
+    chunks[0] = msc_context_seal_batch(s, "batch", 5, NULL);
+    chunks[1] = msc_context_seal(s, "context", 7, NULL);
+    chunks[2] = msc_context_seal_end(s, NULL);
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        MscContextOpener *o = msc_context_opener_new(session, NULL);
+        g_autoptr(GByteArray) plain = g_byte_array_new();
+        MscChunkKind kind = MSC_CHUNK_DATA;
+        bool ok = true;
+
+        for (int c = rows[i].first; ok && c < 3; c++) {
+            gsize len;
+            const void *data = g_bytes_get_data(chunks[c], &len);
+            g_autofree uint8_t *copy = g_memdup2(data, len);
+
+            if (c == 0 && rows[i].relabel >= 0) {
+                copy[8] = (uint8_t)rows[i].relabel;
+            }
+            ok = msc_context_open(o, copy, len, plain, &kind, NULL);
+            g_assert_true(!ok || (kind == MSC_CHUNK_BATCH) == (c == 0));
+        }
+        g_assert_true((ok && kind == MSC_CHUNK_END) == rows[i].fine);
+        msc_context_opener_free(o);
+    }
+    msc_context_sealer_free(s);
+    free_all(chunks);
 }
 
 int main(int argc, char **argv)
@@ -203,5 +247,6 @@ int main(int argc, char **argv)
     g_test_add_func("/seal/changed-byte-is-refused", test_changed_byte);
     g_test_add_func("/seal/other-session-is-refused", test_other_session);
     g_test_add_func("/seal/largest-chunk", test_size);
+    g_test_add_func("/seal/batches", test_batches);
     return g_test_run();
 }

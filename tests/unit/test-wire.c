@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "admission.h"
+#include "batch.h"
 #include "context.h"
 #include "error.h"
 #include "helper-messages.h"
@@ -52,6 +53,53 @@ static void test_context(void)
     whole.data = (guint8 *)g_bytes_get_data(bytes, NULL);
     whole.len = (guint)g_bytes_get_size(bytes);
     check_strict(&whole, decode_context);
+}
+
+static bool decode_batch(const void *data, size_t len, GError **errp)
+{
+    MscBatchMessage batch;
+    bool ok = msc_batch_message_decode(data, len, &batch, errp);
+
+    if (ok) {
+        g_ptr_array_unref(batch.sections);
+    }
+    return ok;
+}
+
+static void test_batch(void)
+{
+    g_autoptr(GPtrArray) sections = msc_sections_new();
+    const MscBatchMessage batch = { true, 77, sections };
+    g_autoptr(GBytes) data = g_bytes_new_static("abc", 3);
+    g_autoptr(GBytes) bytes = NULL;
+    MscBatchMessage back;
+    GByteArray whole;
+
+    msc_sections_add(sections, "conntrack", 2, 2, data);
+    bytes = msc_batch_message_encode(&batch);
+    whole.data = (guint8 *)g_bytes_get_data(bytes, NULL);
+    whole.len = (guint)g_bytes_get_size(bytes);
+    check_strict(&whole, decode_batch);
+    g_assert_true(msc_batch_message_decode(whole.data, whole.len, &back, NULL));
+    g_assert_true(back.anew);
+    g_assert_cmpuint(back.boot_us, ==, 77);
+    g_assert_nonnull(msc_sections_find(back.sections, "conntrack"));
+    g_ptr_array_unref(back.sections);
+}
+
+/* The largest batch of a provider with the longest name fits a chunk. */
+static void test_batch_fits(void)
+{
+    g_autoptr(GPtrArray) sections = msc_sections_new();
+    const MscBatchMessage batch = { false, 77, sections };
+    g_autofree char *name = g_strnfill(MSC_NAME_MAX, 'x');
+    g_autofree uint8_t *zero = g_malloc0(MSC_BATCH_PAYLOAD_MAX);
+    g_autoptr(GBytes) data = g_bytes_new(zero, MSC_BATCH_PAYLOAD_MAX);
+    g_autoptr(GBytes) bytes = NULL;
+
+    msc_sections_add(sections, name, 2, 2, data);
+    bytes = msc_batch_message_encode(&batch);
+    g_assert_cmpuint(g_bytes_get_size(bytes), ==, MSC_CHUNK_PLAIN_MAX);
 }
 
 static void test_sections_twice(void)
@@ -275,6 +323,8 @@ static void test_reconcile(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/wire/batch", test_batch);
+    g_test_add_func("/wire/batch-fits-a-chunk", test_batch_fits);
     g_test_add_func("/wire/context", test_context);
     g_test_add_func("/wire/sections-twice", test_sections_twice);
     g_test_add_func("/wire/admission", test_admission);

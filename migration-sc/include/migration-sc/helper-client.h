@@ -8,6 +8,7 @@
  *   msc_client_handshake(MAIN)  <--->  msc_client_handshake()
  *       further channels, each   <-->      likewise
  *   ... RAM ...
+ *   msc_client_batch(), all the time  -->  msc_client_stage() for each
  *   the guest is stopped
  *   msc_client_freeze()
  *   msc_client_collect() until 0  -->  msc_client_stage() for each chunk
@@ -90,6 +91,15 @@ void msc_client_cancel(MscClient *client);
 MscClient *msc_client_ref(MscClient *client);
 void msc_client_unref(MscClient *client);
 
+/**
+ * msc_client_offer_precopy: before the handshake: this QEMU can carry the
+ * context while the guest runs.  If both ends' QEMUs and helpers can, only
+ * what changed is left for the time when it is stopped; if not, or if this is
+ * not called, nothing changes.  An error of code "state" or "malformed" means
+ * that the helper is too old for it.
+ */
+bool msc_client_offer_precopy(MscClient *client, GError **errp);
+
 /* What a finished handshake gives to QEMU.  All strings are owned by it. */
 typedef struct {
     MscChannelKind kind;
@@ -139,6 +149,30 @@ typedef struct {
     uint64_t elapsed_us;  /* in the helper */
 } MscContextStats;
 
+typedef enum {
+    MSC_PRECOPY_OFF = 0,  /* not both ends can: all comes at freeze */
+    MSC_PRECOPY_BULK = 1, /* what there is is being sent */
+    MSC_PRECOPY_LIVE = 2, /* it was sent; changes follow */
+} MscPrecopyState;
+
+typedef struct {
+    MscPrecopyState state;
+    uint64_t sent;    /* entries that are there, or on the way */
+    uint64_t total;   /* entries there are, as far as is known */
+    uint64_t backlog; /* changes seen and not sent */
+} MscPrecopyStatus;
+
+/**
+ * Source, while the guest runs, again and again: the next batch, opaque to
+ * QEMU.  Takes a few milliseconds; no batch holds more than MSC_CHUNK_MAX.
+ * The guest should not stop before the state is LIVE and the destination has
+ * staged every batch; if it does, the freeze takes longer, no more.
+ * Returns: 1 with *@chunk set; 0 if there is nothing to send now; -1 with
+ * @errp set.
+ */
+int msc_client_batch(MscClient *client, GBytes **chunk,
+                     MscPrecopyStatus *status, GError **errp);
+
 /* Source: the guest is stopped; take the final snapshot of its context. */
 bool msc_client_freeze(MscClient *client, MscContextStats *stats,
                        GError **errp);
@@ -153,9 +187,13 @@ int msc_client_collect(MscClient *client, GBytes **chunk, GError **errp);
 /* Largest chunk that collect gives and stage takes, in bytes. */
 #define MSC_CHUNK_MAX (256 * 1024)
 
-/* Destination: hand over one chunk, in order.  Nothing is installed yet. */
+/* Destination: hand over one chunk, in order.  A batch is installed at once;
+ * the rest with msc_client_validate(). */
 bool msc_client_stage(MscClient *client, const void *chunk, size_t len,
                       GError **errp);
+/* The same; *@flows: entries that are installed by now. */
+bool msc_client_stage_batch(MscClient *client, const void *chunk, size_t len,
+                            uint64_t *flows, GError **errp);
 
 /* Largest READY, RELEASE or DONE message in bytes: fits QEMU's return path. */
 #define MSC_PROOF_MAX 256

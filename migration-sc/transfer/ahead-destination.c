@@ -1,0 +1,293 @@
+/*
+ * Pre-copy, the destination's half.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "ahead.h"
+#include "batch.h"
+#include "error.h"
+#include "fault.h"
+#include "staged-log.h"
+
+/* While nothing is news, the rounds of settling become rarer. */
+#define PAUSE_MIN G_USEC_PER_SEC
+#define PAUSE_MAX (60 * G_USEC_PER_SEC)
+/* Batches of settling in one step. */
+#define SETTLED_AT_ONCE 8
+
+typedef struct {
+    MscTransfer *t;
+    const MscAheadPart *part;
+} Replacing;
+
+static bool note_replaced(GBytes *replaced, void *opaque, GError **errp)
+{
+    const Replacing *r = opaque;
+
+    return msc_staged_append(msc_hub_journal(r->t->hub), r->t->entry,
+                             MSC_STAGED_REPLACED, r->part->provider->name,
+                             replaced, errp);
+}
+
+static void count_flows(MscTransfer *t)
+{
+    uint64_t flows = 0;
+
+    for (guint i = 0; i < t->ahead->len; i++) {
+        flows += ((const MscAheadPart *)t->ahead->pdata[i])->flows;
+    }
+    t->entry->progress.sent = t->entry->progress.total = flows;
+}
+
+bool msc_ahead_validate(MscTransfer *t, MscAheadPart *part, GBytes *data,
+                        GError **errp)
+{
+    const MscPrecopy *precopy = part->provider->precopy;
+
+    if (!part->memory) {
+        part->memory = precopy->destination_begin(t->vm->selector);
+    }
+    return precopy->validate(part->memory, data, errp);
+}
+
+bool msc_ahead_stage(MscTransfer *t, MscAheadPart *part, GBytes *data,
+                     uint64_t boot_us, GError **errp)
+{
+    uint64_t sent = boot_us + t->entry->boot_offset_us;
+    uint64_t now = msc_boot_us();
+    Replacing r = { t, part };
+
+    /* On disk before it is in the kernel. */
+    if (!msc_staged_append(msc_hub_journal(t->hub), t->entry, MSC_STAGED_BATCH,
+                           part->provider->name, data, errp) ||
+        !MSC_FAULT_PASSES(BATCH_RECORDED, errp) ||
+        !part->provider->precopy->stage(part->memory, data,
+                                        now > sent ? now - sent : 0,
+                                        note_replaced, &r, &part->flows,
+                                        errp)) {
+        return false;
+    }
+    count_flows(t);
+    return MSC_FAULT_PASSES(BATCH_STAGED, errp);
+}
+
+static void end(MscAheadPart *part)
+{
+    if (part->memory) {
+        part->provider->precopy->destination_end(part->memory);
+        part->memory = NULL;
+    }
+    part->flows = 0;
+}
+
+void msc_ahead_destination_end(MscTransfer *t)
+{
+    for (guint i = 0; i < t->ahead->len; i++) {
+        end(t->ahead->pdata[i]);
+    }
+}
+
+/* Every record of @kind: unstaged, or put back. */
+static bool undo_records(MscTransfer *t, MscStagedKind kind, GError **errp)
+{
+    g_autoptr(MscStagedReader) reader =
+        msc_staged_open(msc_hub_journal(t->hub), t->entry, 0, errp);
+    bool ok = reader;
+
+    for (int got = 1; reader && got == 1;) {
+        g_auto(MscStagedRecord) record = { 0 };
+        const MscProvider *p;
+
+        got = msc_staged_read(reader, &record, ok ? errp : NULL);
+        if (got < 0) {
+            ok = false;
+        }
+        if (got != 1 || record.kind != kind) {
+            continue;
+        }
+        p = msc_provider_find(msc_hub_providers(t->hub), record.provider);
+        if (!p || !p->precopy) {
+            if (ok) {
+                g_set_error(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
+                            "the journal holds what was staged of '%s', which "
+                            "this version does not know",
+                            record.provider);
+            }
+            ok = false;
+        } else if (kind == MSC_STAGED_BATCH
+                       ? !p->precopy->unstage(t->vm->selector, record.data,
+                                              ok ? errp : NULL)
+                       : !p->precopy->restore(t->vm->selector, record.data,
+                                              ok ? errp : NULL)) {
+            ok = false;
+        }
+    }
+    return ok;
+}
+
+bool msc_ahead_undo(MscTransfer *t, GError **errp)
+{
+    MscJournal *journal = msc_hub_journal(t->hub);
+    bool ok;
+
+    msc_ahead_destination_end(t);
+    if (!msc_journal_has_blob(journal, t->entry, MSC_BLOB_STAGED)) {
+        return true;
+    }
+    ok = undo_records(t, MSC_STAGED_BATCH, errp);
+    ok = undo_records(t, MSC_STAGED_REPLACED, ok ? errp : NULL) && ok;
+    return ok;
+}
+
+/* A batch that begins anew: what came before is void. */
+static bool begin_anew(MscTransfer *t, GError **errp)
+{
+    if (!msc_ahead_undo(t, errp)) {
+        return false;
+    }
+    msc_journal_remove_blob(msc_hub_journal(t->hub), t->entry, MSC_BLOB_STAGED);
+    return true;
+}
+
+/* The parts that @batch speaks of; all of it is checked before any of it is
+ * staged. */
+static bool check_batch(MscTransfer *t, const MscBatchMessage *batch,
+                        GError **errp)
+{
+    for (guint i = 0; i < batch->sections->len; i++) {
+        const MscSection *s = batch->sections->pdata[i];
+        MscAheadPart *part = msc_ahead_find(t, s->name);
+
+        if (!part || !msc_ahead_section(part->provider, s)) {
+            g_set_error(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
+                        "a batch of '%s', version %u, of which the admission "
+                        "said nothing",
+                        s->name, s->version);
+            return false;
+        }
+        if (g_bytes_get_size(s->data)
+                ? !msc_ahead_validate(t, part, s->data, errp)
+                : !batch->anew) {
+            if (errp && !*errp) {
+                g_set_error(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
+                            "a batch of '%s' without anything in it", s->name);
+            }
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool take(MscTransfer *t, const MscBatchMessage *batch, GError **errp)
+{
+    if ((t->entry->stage == MSC_STAGE_ADMITTED &&
+         !msc_transfer_set_stage(t, MSC_STAGE_STAGED, false, errp)) ||
+        (batch->anew && !begin_anew(t, errp)) || !check_batch(t, batch, errp)) {
+        return false;
+    }
+    for (guint i = 0; i < batch->sections->len; i++) {
+        const MscSection *s = batch->sections->pdata[i];
+
+        if (g_bytes_get_size(s->data) &&
+            !msc_ahead_stage(t, msc_ahead_find(t, s->name), s->data,
+                             batch->boot_us, errp)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool msc_ahead_take(MscTransfer *t, const GByteArray *plain, GError **errp)
+{
+    g_autoptr(GError) err = NULL;
+    MscBatchMessage batch;
+    bool ok = msc_batch_message_decode(plain->data, plain->len, &batch, &err);
+
+    if (ok) {
+        ok = take(t, &batch, &err);
+        g_ptr_array_unref(batch.sections);
+    }
+    if (!ok) {
+        if (!msc_destination_undo(t, err->message, NULL)) {
+            g_prefix_error(&err, "what was staged could not be undone either, "
+                                 "see the helper's log: ");
+        }
+        g_propagate_error(errp, g_steal_pointer(&err));
+    }
+    return ok;
+}
+
+/* Where the batches of the log are that have flows to settle. */
+static bool list_unsettled(MscTransfer *t)
+{
+    g_autoptr(MscStagedReader) reader =
+        msc_staged_open(msc_hub_journal(t->hub), t->entry, 0, NULL);
+
+    t->unsettled = g_array_new(FALSE, FALSE, sizeof(gint64));
+    t->settle_pause = PAUSE_MIN;
+    while (reader) {
+        gint64 at = msc_staged_offset(reader);
+        g_auto(MscStagedRecord) record = { 0 };
+
+        if (msc_staged_read(reader, &record, NULL) != 1) {
+            break;
+        }
+        if (record.kind == MSC_STAGED_BATCH) {
+            g_array_append_val(t->unsettled, at);
+        }
+    }
+    return reader;
+}
+
+/* How many flows of the batch at @at are lenient yet. */
+static guint settle_batch(MscTransfer *t, gint64 at)
+{
+    g_autoptr(MscStagedReader) reader =
+        msc_staged_open(msc_hub_journal(t->hub), t->entry, at, NULL);
+    g_auto(MscStagedRecord) record = { 0 };
+    const MscProvider *p;
+
+    if (!reader || msc_staged_read(reader, &record, NULL) != 1) {
+        return 0;
+    }
+    p = msc_provider_find(msc_hub_providers(t->hub), record.provider);
+    return p && p->precopy ? p->precopy->settle(t->vm->selector, record.data)
+                           : 0;
+}
+
+guint msc_ahead_settle(MscTransfer *t)
+{
+    gint64 now = g_get_monotonic_time();
+
+    if (!t->unsettled && (!msc_journal_has_blob(msc_hub_journal(t->hub),
+                                                t->entry, MSC_BLOB_STAGED) ||
+                          !list_unsettled(t))) {
+        return 0;
+    }
+    if (now < t->settle_wake) {
+        return t->unsettled->len;
+    }
+    for (int i = 0; i < SETTLED_AT_ONCE && t->settle_next < t->unsettled->len;
+         i++) {
+        gint64 at = g_array_index(t->unsettled, gint64, t->settle_next);
+
+        if (settle_batch(t, at)) {
+            t->settle_next++;
+        } else {
+            g_array_remove_index(t->unsettled, t->settle_next);
+            t->settle_pause = PAUSE_MIN;
+        }
+    }
+    if (t->settle_next >= t->unsettled->len) {
+        /* A round without an end to anything makes the next wait longer. */
+        t->settle_next = 0;
+        t->settle_wake = now + t->settle_pause;
+        t->settle_pause = MIN(2 * t->settle_pause, PAUSE_MAX);
+    }
+    return t->unsettled->len;
+}
+
+void msc_ahead_settle_end(MscTransfer *t)
+{
+    g_clear_pointer(&t->unsettled, g_array_unref);
+}

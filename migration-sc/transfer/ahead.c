@@ -1,0 +1,46 @@
+/*
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "ahead.h"
+
+#include <string.h>
+
+uint16_t msc_ahead_version(const MscTransfer *t, const MscProvider *p)
+{
+    return t->carries_batches && p->precopy ? p->precopy->version : p->version;
+}
+
+void msc_ahead_add(MscTransfer *t, const MscProvider *p)
+{
+    MscAheadPart *part = g_new0(MscAheadPart, 1);
+
+    part->provider = p;
+    g_ptr_array_add(t->ahead, part);
+}
+
+MscAheadPart *msc_ahead_find(const MscTransfer *t, const char *name)
+{
+    for (guint i = 0; i < t->ahead->len; i++) {
+        MscAheadPart *part = t->ahead->pdata[i];
+
+        if (!strcmp(part->provider->name, name)) {
+            return part;
+        }
+    }
+    return NULL;
+}
+
+bool msc_ahead_section(const MscProvider *p, const MscSection *s)
+{
+    return p->precopy && s->version == p->precopy->version;
+}
+
+bool msc_transfer_offer_precopy(MscTransfer *t, const GByteArray *in,
+                                GByteArray *out, GError **errp)
+{
+    (void)in;
+    (void)out;
+    (void)errp;
+    t->carries_batches = !t->transport_only;
+    return true;
+}

@@ -1,0 +1,57 @@
+/*
+ * Pre-copy: what a transfer sends ahead while the guest runs.
+ *
+ * A part is one provider that both ends can do it with; the admission says so
+ * by the version of the provider's section.  The lock is held everywhere.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#ifndef MSC_TRANSFER_AHEAD_H
+#define MSC_TRANSFER_AHEAD_H
+
+#include "transfer.h"
+
+typedef struct {
+    const MscProvider *provider;
+    gpointer memory; /* of the provider; NULL before it begins */
+    uint64_t flows;  /* destination: staged now */
+    bool live;       /* source: all was sent once */
+} MscAheadPart;
+
+/* The version to tell of @p in an admission. */
+uint16_t msc_ahead_version(const MscTransfer *t, const MscProvider *p);
+/* Both ends can: @p becomes a part. */
+void msc_ahead_add(MscTransfer *t, const MscProvider *p);
+MscAheadPart *msc_ahead_find(const MscTransfer *t, const char *name);
+/* Is the section the end of a pre-copy, rather than a whole payload? */
+bool msc_ahead_section(const MscProvider *p, const MscSection *s);
+
+/* ahead-source.c */
+void msc_ahead_source_negotiate(MscTransfer *t);
+/*
+ * The guest is stopped: what is left of @part.  NULL with no error: changes
+ * were missed; what was sent is void now, and all has to be collected.
+ */
+GBytes *msc_ahead_final(MscTransfer *t, MscAheadPart *part,
+                        MscProviderStats *stats, GError **errp);
+/* Ends what still listens. */
+void msc_ahead_source_end(MscTransfer *t);
+/* The session's one sealer. */
+MscContextSealer *msc_source_sealer(MscTransfer *t, GError **errp);
+
+/* ahead-destination.c */
+/* Plain bytes of a batch: checked, journalled, staged. */
+bool msc_ahead_take(MscTransfer *t, const GByteArray *plain, GError **errp);
+/* The same for the section that ends it, in two steps. */
+bool msc_ahead_validate(MscTransfer *t, MscAheadPart *part, GBytes *data,
+                        GError **errp);
+bool msc_ahead_stage(MscTransfer *t, MscAheadPart *part, GBytes *data,
+                     uint64_t boot_us, GError **errp);
+/* Undoes all of it, also after a crash. */
+bool msc_ahead_undo(MscTransfer *t, GError **errp);
+void msc_ahead_destination_end(MscTransfer *t);
+/* As MscProvider.settle: a step, and how many are left (0: none). */
+guint msc_ahead_settle(MscTransfer *t);
+void msc_ahead_settle_end(MscTransfer *t);
+
+#endif

@@ -1,0 +1,133 @@
+/*
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "staged-log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "bytes.h"
+#include "error.h"
+#include "format.h"
+
+#define WHAT "journal, what was staged"
+/* A final batch may be as large as a context. */
+#define RECORD_MAX (MSC_CONTEXT_MAX + MSC_NAME_MAX + 16)
+
+struct MscStagedReader {
+    FILE *file;
+};
+
+void msc_staged_record_clear(MscStagedRecord *record)
+{
+    g_clear_pointer(&record->provider, g_free);
+    g_clear_pointer(&record->data, g_bytes_unref);
+}
+
+bool msc_staged_append(MscJournal *journal, const MscEntry *entry,
+                       MscStagedKind kind, const char *provider, GBytes *data,
+                       GError **errp)
+{
+    g_autoptr(GByteArray) head = g_byte_array_new();
+    g_autoptr(GByteArray) out = g_byte_array_new();
+    gsize len;
+    const void *bytes = g_bytes_get_data(data, &len);
+
+    msc_put_u8(head, (uint8_t)kind);
+    msc_put_string(head, provider);
+    msc_put_u32(out, (uint32_t)(head->len + len));
+    msc_put_bytes(out, head->data, head->len);
+    msc_put_bytes(out, bytes, len);
+    return msc_journal_append_blob(journal, entry, MSC_BLOB_STAGED, out->data,
+                                   out->len, errp);
+}
+
+static void cannot_read(GError **errp)
+{
+    g_set_error(errp, MSC_ERROR, MSC_ERROR_IO, "%s: %s", WHAT,
+                g_strerror(errno));
+}
+
+MscStagedReader *msc_staged_open(MscJournal *journal, const MscEntry *entry,
+                                 gint64 offset, GError **errp)
+{
+    g_autofree char *path =
+        msc_journal_blob_path(journal, entry, MSC_BLOB_STAGED);
+    g_autoptr(MscStagedReader) reader = g_new0(MscStagedReader, 1);
+
+    reader->file = fopen(path, "re");
+    if (!reader->file || fseeko(reader->file, offset, SEEK_SET)) {
+        cannot_read(errp);
+        return NULL;
+    }
+    return g_steal_pointer(&reader);
+}
+
+void msc_staged_close(MscStagedReader *reader)
+{
+    if (reader) {
+        if (reader->file) {
+            fclose(reader->file);
+        }
+        g_free(reader);
+    }
+}
+
+gint64 msc_staged_offset(const MscStagedReader *reader)
+{
+    return ftello(reader->file);
+}
+
+bool msc_staged_record_decode(const void *data, size_t len,
+                              MscStagedRecord *record, GError **errp)
+{
+    g_autofree char *provider = NULL;
+    uint8_t kind;
+    MscReader r;
+
+    msc_reader_init(&r, data, len);
+    if (!msc_reader_u8(&r, &kind) ||
+        (kind != MSC_STAGED_BATCH && kind != MSC_STAGED_REPLACED)) {
+        return msc_reader_error(&r, errp, WHAT, "unknown kind of record");
+    }
+    if (!msc_reader_string(&r, &provider, MSC_NAME_MAX)) {
+        return msc_reader_error(&r, errp, WHAT, "record without a name");
+    }
+    record->kind = (MscStagedKind)kind;
+    record->provider = g_steal_pointer(&provider);
+    record->data = g_bytes_new(r.pos, msc_reader_left(&r));
+    return true;
+}
+
+int msc_staged_read(MscStagedReader *reader, MscStagedRecord *record,
+                    GError **errp)
+{
+    g_autofree uint8_t *data = NULL;
+    uint8_t prefix[4];
+    uint32_t len = 0;
+    MscReader r;
+
+    if (fread(prefix, 1, sizeof(prefix), reader->file) != sizeof(prefix)) {
+        if (ferror(reader->file)) {
+            cannot_read(errp);
+            return -1;
+        }
+        return 0;
+    }
+    msc_reader_init(&r, prefix, sizeof(prefix));
+    if (!msc_reader_u32(&r, &len) || len > RECORD_MAX) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
+                    "%s: record of %u bytes", WHAT, len);
+        return -1;
+    }
+    data = g_malloc(len);
+    if (fread(data, 1, len, reader->file) != len) {
+        if (ferror(reader->file)) {
+            cannot_read(errp);
+            return -1;
+        }
+        return 0; /* cut off by a crash, before it was acted upon */
+    }
+    return msc_staged_record_decode(data, len, record, errp) ? 1 : -1;
+}

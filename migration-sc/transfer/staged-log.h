@@ -1,0 +1,53 @@
+/*
+ * What pre-copy has staged on this host, on disk before it is in the kernel:
+ * so that a restarted helper, too, can undo exactly that.
+ *
+ * STATE/journal/ID.staged is a list of records: u32 length of what follows,
+ * u8 kind, string name of the provider, bytes.  It only grows; a record that
+ * is cut off at the end was never acted upon.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#ifndef MSC_TRANSFER_STAGED_LOG_H
+#define MSC_TRANSFER_STAGED_LOG_H
+
+#include "journal.h"
+
+#define MSC_BLOB_STAGED "staged"
+
+typedef enum {
+    MSC_STAGED_BATCH = 1,    /* is being staged, or is */
+    MSC_STAGED_REPLACED = 2, /* was here before */
+} MscStagedKind;
+
+typedef struct {
+    MscStagedKind kind;
+    char *provider;
+    GBytes *data;
+} MscStagedRecord;
+
+void msc_staged_record_clear(MscStagedRecord *record);
+
+bool msc_staged_append(MscJournal *journal, const MscEntry *entry,
+                       MscStagedKind kind, const char *provider, GBytes *data,
+                       GError **errp);
+
+typedef struct MscStagedReader MscStagedReader;
+
+/* At byte @offset, which must be a record's; NULL if it cannot be read. */
+MscStagedReader *msc_staged_open(MscJournal *journal, const MscEntry *entry,
+                                 gint64 offset, GError **errp);
+void msc_staged_close(MscStagedReader *reader);
+gint64 msc_staged_offset(const MscStagedReader *reader);
+/* 1: *@record is filled, to be cleared; 0: there are no more; -1: error. */
+int msc_staged_read(MscStagedReader *reader, MscStagedRecord *record,
+                    GError **errp);
+
+/* One record out of memory, without its length. */
+bool msc_staged_record_decode(const void *data, size_t len,
+                              MscStagedRecord *record, GError **errp);
+
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(MscStagedRecord, msc_staged_record_clear)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(MscStagedReader, msc_staged_close)
+
+#endif
