@@ -106,13 +106,17 @@ class Host:
         with open(path, "w", encoding="ascii") as conf:
             conf.write(text)
 
-    def start_daemon(self, binary="MIGRATION_SCD"):
+    def start_daemon(self, binary="MIGRATION_SCD", fault=""):
+        """@fault: MSC_FAULT, for a build that has fault points."""
         log = open(os.path.join(self.dir, "daemon.log"), "a")
         self.daemon = subprocess.Popen(
             ["ip", "netns", "exec", self.netns, os.environ[binary],
-             *self.options], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+             *self.options], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            env={**os.environ, "MSC_FAULT": fault})
         for _ in range(100):
             if "host " in self.sc("status", check=False):
+                return
+            if fault and self.daemon.poll() is not None:
                 return
             time.sleep(0.05)
         raise RuntimeError(f"daemon of {self.name} does not start")
