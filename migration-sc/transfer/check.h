@@ -1,12 +1,8 @@
 /*
  * Would that host take this guest, as it is now?  Nothing moves or changes.
  *
- * The question is what a migration would ask before any RAM moves:
- *
- *   u32 magic "MSCC", u8 1, 3 zero bytes, 16 bytes guest UUID, then an
- *   admission request (wire/admission.h)
- *
- * The answer is one byte, 1; a refusal has all reasons.
+ * The question (wire/check-message.h) is what a migration would ask before
+ * any RAM moves.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -19,7 +15,6 @@
 bool msc_check_ask(MscHub *hub, const char *vm, const char *to, GError **errp);
 
 /* For talk.c. */
-bool msc_check_is_question(GBytes *request);
 GBytes *msc_check_answer(MscHub *hub, GBytes *request, const char *address,
                          const uint8_t key[MSC_IDENTITY_KEY_LEN],
                          GError **errp);

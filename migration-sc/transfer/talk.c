@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "check-message.h"
 #include "check.h"
 #include "error.h"
 #include "format.h"
