@@ -329,7 +329,7 @@ static void map_read(Mapping *m, MscNftRegs *regs, const char *name,
                      guint length)
 {
     int first = msc_nft_slot(msc_nft_u32(data, attr->spec->type));
-    guint slots = (length + NFT_REG32_SIZE - 1) / NFT_REG32_SIZE;
+    guint slots = msc_nft_slots_of(length);
     bool output =
         (!strcmp(name, "fwd") && attr->spec->type == NFTA_FWD_SREG_DEV) ||
         (!strcmp(name, "dup") && attr->spec->type == NFTA_DUP_SREG_DEV);

@@ -30,18 +30,21 @@ int msc_nft_slot(uint32_t reg)
                : -1;
 }
 
+guint msc_nft_slots_of(guint bytes)
+{
+    return bytes / NFT_REG32_SIZE + !!(bytes % NFT_REG32_SIZE);
+}
+
 static void put(MscNftRegs *regs, uint32_t reg, guint bytes, MscNftRegKind kind,
                 MscNftAttr *constant)
 {
     int first = msc_nft_slot(reg);
+    guint left = MAX(msc_nft_slots_of(bytes), 1);
 
-    for (guint i = 0; first >= 0 && i < MAX(bytes, 1); i += NFT_REG32_SIZE) {
-        guint slot = (guint)first + i / NFT_REG32_SIZE;
-
-        if (slot < MSC_NFT_SLOTS) {
-            regs->slot[slot].kind = i ? MSC_NFT_REG_OTHER : kind;
-            regs->slot[slot].constant = i ? NULL : constant;
-        }
+    for (int slot = first; first >= 0 && left && slot < MSC_NFT_SLOTS;
+         slot++, left--) {
+        regs->slot[slot].kind = slot == first ? kind : MSC_NFT_REG_OTHER;
+        regs->slot[slot].constant = slot == first ? constant : NULL;
     }
 }
 

@@ -30,6 +30,9 @@ typedef struct {
 
 /* The slot of a register, or -1: the verdict's, or none. */
 int msc_nft_slot(uint32_t reg);
+/* How many slots that many bytes take: any number, for @bytes may be what the
+ * other host says, up to 4 GiB. */
+guint msc_nft_slots_of(guint bytes);
 /* What expression @name with @data writes. */
 void msc_nft_regs_write(MscNftRegs *regs, const MscNftTable *table,
                         const char *name, const GPtrArray *data);
