@@ -26,8 +26,8 @@
 #define MSC_FAULT_POINTS_LIST(X)                                       \
     /* Either host. */                                                 \
     X(JOURNAL_WRITE)                                                   \
-    X(JOURNAL_WRITTEN) /* under its temporary name */                  \
-    X(JOURNAL_RENAMED) /* its directory is not flushed yet */          \
+    X(JOURNAL_WRITTEN)                                                 \
+    X(JOURNAL_RENAMED) /* a new file; its directory is not flushed */  \
     X(HANDSHAKE_DONE)  /* and the last message not sent */             \
     X(DISCONNECTED)    /* QEMU hung up */                              \
     X(RECOVER)         /* started, an entry of the journal read */     \

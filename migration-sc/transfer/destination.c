@@ -449,7 +449,9 @@ bool msc_destination_validate(MscTransfer *t, const GByteArray *in,
         MSC_FAULT_PASSES(PREPARED, &err) && record_undo(t, replaced, &err) &&
         MSC_FAULT_PASSES(UNDO_RECORDED, &err) && install_all(t, &err) &&
         MSC_FAULT_PASSES(INSTALLED, &err) &&
-        msc_transfer_set_stage(t, MSC_STAGE_READY, true, &err) &&
+        /* Not flushed: if the host goes down, so do the kernel's tables and
+         * the guest's QEMU here, and to come back as ABORTED is right. */
+        msc_transfer_set_stage(t, MSC_STAGE_READY, false, &err) &&
         MSC_FAULT_PASSES(READY, &err)) {
         t->entry->stats.elapsed_us = (uint64_t)(g_get_monotonic_time() - start);
         proof = msc_proof_encode(MSC_PROOF_READY, t->entry->id,

@@ -19,6 +19,8 @@
 #define GROUP "migration"
 #define WHAT "journal entry"
 #define ENTRY_SUFFIX ".entry"
+/* Of the text of an error, so that an entry fits. */
+#define ERROR_MAX 1000u
 
 struct MscJournal {
     char *dir;
@@ -161,6 +163,9 @@ static bool get_base64(GKeyFile *file, const char *prefix, const char *key,
 char *msc_entry_format(const MscEntry *entry)
 {
     g_autoptr(GKeyFile) file = g_key_file_new();
+    g_autofree char *error =
+        g_utf8_make_valid(entry->error,
+                          (gssize)MIN(strlen(entry->error), ERROR_MAX));
 
     set_base64(file, "", "id", entry->id, sizeof(entry->id));
     g_key_file_set_string(file, GROUP, "role",
@@ -172,7 +177,7 @@ char *msc_entry_format(const MscEntry *entry)
     g_key_file_set_string(file, GROUP, "peer", entry->peer);
     g_key_file_set_string(file, GROUP, "suite", entry->suite);
     g_key_file_set_string(file, GROUP, "kem", entry->kem);
-    g_key_file_set_string(file, GROUP, "error", entry->error);
+    g_key_file_set_string(file, GROUP, "error", error);
     g_key_file_set_int64(file, GROUP, "started-us", entry->started_us);
     g_key_file_set_uint64(file, GROUP, "boot-offset-us", entry->boot_offset_us);
     g_key_file_set_uint64(file, GROUP, "flows", entry->stats.flows);
@@ -328,20 +333,6 @@ static bool journal_file_error(GError **errp, const char *verb,
     return false;
 }
 
-static bool sync_dir(const char *dir, GError **errp)
-{
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool ok = fd >= 0 && fsync(fd) == 0;
-
-    if (!ok) {
-        journal_file_error(errp, "flush", dir);
-    }
-    if (fd >= 0) {
-        close(fd);
-    }
-    return ok;
-}
-
 static bool write_all(int fd, const uint8_t *p, size_t len)
 {
     while (len) {
@@ -359,43 +350,14 @@ static bool write_all(int fd, const uint8_t *p, size_t len)
     return true;
 }
 
-/* Whole or not at all, through a rename. */
-static bool write_file(MscJournal *journal, const char *path, const void *data,
-                       size_t len, bool durable, GError **errp)
-{
-    g_autofree char *tmp = g_strconcat(path, ".new", NULL);
-    bool ok;
-    int fd;
-
-    if (!MSC_FAULT_PASSES(JOURNAL_WRITE, errp)) {
-        return false;
-    }
-    fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (fd < 0) {
-        return journal_file_error(errp, "write", tmp);
-    }
-    ok = write_all(fd, data, len) && (!durable || fsync(fd) == 0);
-    if (!ok) {
-        journal_file_error(errp, "write", tmp);
-    }
-    close(fd);
-    ok = ok && MSC_FAULT_PASSES(JOURNAL_WRITTEN, errp);
-    if (ok && rename(tmp, path)) {
-        ok = journal_file_error(errp, "rename to", path);
-    }
-    ok = ok && MSC_FAULT_PASSES(JOURNAL_RENAMED, errp);
-    return ok && (!durable || sync_dir(journal->dir, errp));
-}
-
-bool msc_journal_write(MscJournal *journal, const MscEntry *entry, bool durable,
+bool msc_journal_write(MscJournal *journal, MscEntry *entry, bool durable,
                        GError **errp)
 {
     g_autofree char *path = entry_path(journal, entry, ENTRY_SUFFIX);
     g_autofree char *text = msc_entry_format(entry);
-    size_t len = strlen(text);
-    bool ok = write_file(journal, path, text, len, durable, errp);
+    bool ok = msc_slots_write(&entry->slots, path, text, durable, errp);
 
-    msc_wipe(text, len);
+    msc_wipe(text, strlen(text));
     return ok;
 }
 
@@ -407,13 +369,24 @@ char *msc_journal_blob_path(MscJournal *journal, const MscEntry *entry,
     return entry_path(journal, entry, suffix);
 }
 
+/* Whole or not at all, through a rename. */
 bool msc_journal_write_blob(MscJournal *journal, const MscEntry *entry,
                             const char *what, GBytes *blob, GError **errp)
 {
     g_autofree char *path = msc_journal_blob_path(journal, entry, what);
+    g_autofree char *tmp = g_strconcat(path, ".new", NULL);
+    int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    bool ok = fd >= 0 && write_all(fd, g_bytes_get_data(blob, NULL),
+                                   g_bytes_get_size(blob));
 
-    return write_file(journal, path, g_bytes_get_data(blob, NULL),
-                      g_bytes_get_size(blob), false, errp);
+    if (!ok) {
+        journal_file_error(errp, "write", tmp);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return ok && (rename(tmp, path) == 0 ||
+                  journal_file_error(errp, "rename to", path));
 }
 
 bool msc_journal_append_blob(MscJournal *journal, const MscEntry *entry,
@@ -494,23 +467,23 @@ GPtrArray *msc_journal_load(MscJournal *journal, GError **errp)
     }
     while ((name = g_dir_read_name(dir))) {
         g_autofree char *path = g_build_filename(journal->dir, name, NULL);
-        g_autofree char *data = NULL;
+        g_autofree char *text = NULL;
         g_autoptr(GError) err = NULL;
         MscEntry *entry;
-        gsize len;
+        MscSlots slots;
 
         if (!g_str_has_suffix(name, ENTRY_SUFFIX)) {
             continue;
         }
-        entry = g_file_get_contents(path, &data, &len, &err)
-                    ? msc_entry_parse(data, len, &err)
-                    : NULL;
+        text = msc_slots_read(&slots, path, &err);
+        entry = text ? msc_entry_parse(text, strlen(text), &err) : NULL;
         if (!entry) {
             g_warning("journal entry '%s' cannot be read and is left alone: "
                       "%s",
                       path, err->message);
             continue;
         }
+        entry->slots = slots;
         g_ptr_array_add(entries, entry);
     }
     g_ptr_array_sort(entries, by_start);

@@ -2,8 +2,8 @@
  * The journal: what this host knows of each migration, and keeps over a
  * crash of the helper.
  *
- * STATE/journal/ID.entry is a GKeyFile, one a migration, replaced whole by
- * rename.  On the destination, ID.context and ID.replaced beside it hold what
+ * STATE/journal/ID.entry is a GKeyFile, one a migration, in two slots that are
+ * written in turn (slots.h).  On the destination, ID.context and ID.replaced beside it hold what
  * was staged and what staging replaced, ID.staged what pre-copy staged
  * (staged-log.h), until the end is known, so that a restarted helper can undo
  * it.  All of it is readable by root only.
@@ -17,6 +17,7 @@
 #include <migration-sc/helper-client.h>
 
 #include "proof.h"
+#include "slots.h"
 
 typedef enum {
     MSC_STAGE_OPEN,     /* no handshake yet; never on disk */
@@ -57,6 +58,7 @@ typedef struct {
     /* Own tokens, by MscProofKind - 1, and the peer's commitments. */
     uint8_t token[MSC_PROOF_LAST][MSC_PROOF_TOKEN_LEN];
     uint8_t commitment[MSC_PROOF_LAST][MSC_COMMITMENT_LEN];
+    MscSlots slots; /* where its file stands */
 } MscEntry;
 
 MscEntry *msc_entry_new(MscRole role, const char *vm, const char *name);
@@ -71,8 +73,8 @@ typedef struct MscJournal MscJournal;
 MscJournal *msc_journal_open(const char *state_dir, GError **errp);
 void msc_journal_close(MscJournal *journal);
 
-/* @durable: on disk when it returns true (fsync of file and directory). */
-bool msc_journal_write(MscJournal *journal, const MscEntry *entry, bool durable,
+/* @durable: on disk when it returns true; the first of an entry always is. */
+bool msc_journal_write(MscJournal *journal, MscEntry *entry, bool durable,
                        GError **errp);
 /* A file that belongs to an entry: @what is "context", "replaced", "staged".
  * Survives a crash of the helper, not of the host: after that the kernel's

@@ -1,11 +1,22 @@
 /*
  * An entry of the journal is refused with a reason, or read and written back
- * the same: a restart of the helper must not change what a migration is.
+ * the same: a restart of the helper must not change what a migration is.  The
+ * file that it stands in has at most one text that counts.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include "fuzz.h"
 #include "journal.h"
+
+static void read_slots(const uint8_t *data, size_t size)
+{
+    g_autoptr(GError) err = NULL;
+    MscSlots slots;
+    g_autofree char *text = msc_slots_decode(data, size, &slots, &err);
+
+    fuzz_must(!text == !!err && !text == !slots.generation);
+    fuzz_must(!text || (slots.durable < 2 && strlen(text) < MSC_SLOT_LEN));
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -14,6 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     g_autoptr(MscEntry) again = NULL;
     g_autofree char *text = NULL, *same = NULL;
 
+    read_slots(data, size);
     fuzz_must(!entry == !!err);
     if (!entry) {
         return 0;

@@ -13,8 +13,9 @@
  * host brings back either the last stage or the last one that was fsynced
  * (src_disk, dst_disk).
  *
- * P1 (one owner): the guest never runs on both hosts, and the helpers never
- *     both hold that it is theirs.
+ * P1 (one owner): the guest never runs on both hosts, nor on the source again
+ *     once it ran on the destination, and the helpers never both hold that it
+ *     is theirs.
  * P2 (all or nothing): it runs on the destination only with its context
  *     committed there; where it stays on the source, nothing that belongs to
  *     it is committed on the destination; and it does not stop for ever
@@ -22,6 +23,7 @@
  *
  * Variants (spin -D...), each of which must break a property:
  *   NO_FSYNC   RELEASED is told before it is on disk
+ *   LATE_COMMIT  the guest runs before COMMITTED is on disk
  *   NO_WAIT    the destination runs at READY, as stock QEMU does
  *   CARELESS   an operator who decides on one host without the other's word
  *   GIVE_BACK  the source takes the guest back when DONE does not come
@@ -41,6 +43,7 @@ mtype src_stage = ADMITTED, src_disk = ADMITTED;
 mtype dst_stage = ADMITTED, dst_disk = ADMITTED;
 bool src_runs = true, dst_runs = false;     /* the guest */
 bool src_alive = true, dst_alive = true;    /* the QEMUs */
+bool dst_ran = false;           /* ever: what it sent cannot be taken back */
 bool link = true;
 bool src_released = false;      /* source QEMU asked for RELEASE */
 bool unresolved = false;        /* said by a QEMU or by a helper's log */
@@ -184,20 +187,23 @@ proctype DestinationQemu()
         fi
     }
     if
-    :: atomic { dst_stage == STAGED ->      /* READY, durable */
-        dst_stage = READY; dst_disk = READY }
+    :: atomic { dst_stage == STAGED ->      /* READY, not fsynced */
+        dst_stage = READY }
     :: atomic { dst_stage == STAGED ->      /* an entry cannot be installed */
         destination_undo(); send(back, m_reason); goto over }
     :: atomic { dst_stage != STAGED -> send(back, m_reason); goto over }
     fi;
     atomic { send(back, m_ready) }
 #ifdef NO_WAIT
-    atomic { dst_stage = COMMITTED; dst_runs = dst_alive };
+    atomic { dst_stage = COMMITTED; dst_runs = dst_alive; dst_ran = dst_runs };
 #endif
     if                                      /* read_release, with a timer */
     :: atomic { fwd ? m_release ->          /* msc_destination_commit */
         if
-        :: dst_stage == READY -> dst_stage = COMMITTED; dst_disk = COMMITTED
+        :: dst_stage == READY -> dst_stage = COMMITTED;
+#ifndef LATE_COMMIT
+            dst_disk = COMMITTED
+#endif
         :: else
         fi }
     :: atomic { skip -> unresolved = true }
@@ -206,7 +212,7 @@ end_waits:
     do                                      /* the reply, or wait_verdict */
     :: atomic { dst_stage == COMMITTED ->
         if
-        :: dst_alive -> dst_runs = true; send(back, m_done)
+        :: dst_alive -> dst_runs = true; dst_ran = true; send(back, m_done)
         :: else
         fi;
         break }
@@ -290,7 +296,7 @@ proctype Operator()
 /* What holds in every state: P1, and the half of P2 that is about states. */
 #define ours(stage) (stage == ADMITTED || stage == FROZEN || stage == THAWED)
 ltl one_owner {
-    [] (!(src_runs && dst_runs) &&
+    [] (!(src_runs && (dst_runs || dst_ran)) &&
         !(ours(src_stage) && dst_stage == COMMITTED) &&
         (dst_runs -> dst_stage == COMMITTED && installed))
 }
