@@ -69,6 +69,7 @@
     X(UNDO_RECORDED)                                                   \
     X(INSTALL)           /* before each provider */                    \
     X(CONNTRACK_REMOVED) /* what is in the way, and nothing created */ \
+    X(CONNTRACK_CREATED) /* also in the undo; no expectations yet */   \
     X(INSTALLED)                                                       \
     X(READY)                                                           \
     X(COMMIT)                                                          \

@@ -11,6 +11,7 @@
 #include "conntrack-needs.h"
 #include "conntrack-request.h"
 #include "error.h"
+#include "fault.h"
 
 /* A refusal must be readable. */
 #define CLASHES_SHOWN 16
@@ -272,6 +273,7 @@ bool msc_install_create(MscCt *ct, const MscPayload *payload,
         msc_install_copies(payload->flows, transit_us, lenient);
 
     return msc_install_flows(ct, copies, fine, NULL, errp) &&
+           MSC_FAULT_PASSES(CONNTRACK_CREATED, errp) &&
            msc_install_expects(ct, payload->expects, transit_us, fine_expect,
                                errp);
 }

@@ -13,7 +13,7 @@ import ctypes
 import os
 import socket
 
-from lab import GUEST, NAT, Lab, run
+from lab import GUEST, NAT, VM, Lab, run
 
 PEER = "192.0.2.5"
 SECONDS = 10
@@ -39,6 +39,16 @@ table ip nat {{
     oifname wan udp dport 53 snat to {NAT}:20000-29999
   }}
 }}
+"""
+
+# The guest's own.
+RULES = """
+table inet guest {
+  chain f {
+    type filter hook forward priority 10; policy accept;
+    iifname "lan" tcp dport 9 counter packets 5 bytes 500 drop
+  }
+}
 """
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -118,6 +128,10 @@ class LiveLab(Lab):
                     "sysctl -qw net.ipv4.ip_forward=1 "
                     "net.netfilter.nf_conntrack_tcp_loose=0 "
                     "net.netfilter.nf_conntrack_tcp_be_liberal=0")
+            host.sc("vm", "remove", VM)
+            host.sc("vm", "add", VM, "--name", "guest", "--address", GUEST,
+                    "--nat-address", NAT, "--nft-table", "inet guest",
+                    "--interface", "lan=lan")
         self.owner(self.a)
 
     def wire(self, netns, link, address, prefix):
@@ -145,8 +159,14 @@ class LiveLab(Lab):
             run("ip", "-n", self.peer, "route", "replace", what, "via",
                 f"192.0.2.{number}")
 
+    @staticmethod
+    def rules(host):
+        """The guest's table, or what nft says when there is none."""
+        return host.ns("nft", "list", "table", "inet", "guest", check=False)
+
     def connect(self):
-        """Opens the connections; how many there are."""
+        """Opens the connections, loads the rules; how many the former."""
+        self.a.ns("sh", "-ec", f"nft -f - <<'END'\n{RULES}\nEND\n")
         for kind, port, from_peer in ((socket.SOCK_STREAM, 80, False),
                                       (socket.SOCK_STREAM, 81, False),
                                       (socket.SOCK_STREAM, 80, True),
