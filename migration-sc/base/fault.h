@@ -28,6 +28,7 @@
     X(JOURNAL_WRITE)                                                   \
     X(JOURNAL_WRITTEN)                                                 \
     X(JOURNAL_RENAMED) /* a new file; its directory is not flushed */  \
+    X(JOURNAL_BLOB)    /* under its temporary name */                  \
     X(HANDSHAKE_DONE)  /* and the last message not sent */             \
     X(DISCONNECTED)    /* QEMU hung up */                              \
     X(RECOVER)         /* started, an entry of the journal read */     \

@@ -385,8 +385,9 @@ bool msc_journal_write_blob(MscJournal *journal, const MscEntry *entry,
     if (fd >= 0) {
         close(fd);
     }
-    return ok && (rename(tmp, path) == 0 ||
-                  journal_file_error(errp, "rename to", path));
+    return ok && MSC_FAULT_PASSES(JOURNAL_BLOB, errp) &&
+           (rename(tmp, path) == 0 ||
+            journal_file_error(errp, "rename to", path));
 }
 
 bool msc_journal_append_blob(MscJournal *journal, const MscEntry *entry,
