@@ -3,10 +3,10 @@
  * crash of the helper.
  *
  * STATE/journal/ID.entry is a GKeyFile, one a migration, in two slots that are
- * written in turn (slots.h).  On the destination, ID.context and ID.replaced beside it hold what
- * was staged and what staging replaced, ID.staged what pre-copy staged
- * (staged-log.h), until the end is known, so that a restarted helper can undo
- * it.  All of it is readable by root only.
+ * written in turn (slots.h).  On the destination, ID.context and ID.replaced
+ * beside it hold what was staged and what staging replaced, ID.staged what
+ * pre-copy staged (staged-log.h), until the end is known, so that a restarted
+ * helper can undo it.  All of it is readable by root only.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
