@@ -44,11 +44,7 @@ class Loopback(Lab):
     def use_suite(self, suite):
         """Restarts the helpers with this suite alone."""
         for host in self.hosts():
-            path = os.path.join(host.dir, "config", "migration-sc.conf")
-            with open(path, "w", encoding="utf-8") as f:
-                f.write(f"[transport]\nsuites = {suite}\n")
-            host.kill_daemon()
-            host.start_daemon()
+            host.reconfigure(f"[transport]\nsuites = {suite}\n")
 
 
 def cpu_seconds(pid):
@@ -358,26 +354,34 @@ def memory(bench, report, suites, runs):
 
 
 def idle_downtime(lab, report, options):
+    """Of the transport alone, and with what the helpers do at switchover."""
     runs = 1 if options.quick else max(20, options.runs or 0)
-    downtime = {False: [], True: []}
+    kinds = {
+        "plain": {"secure": False},
+        "transport": {"secure": True, "context": False},
+        "context": {"secure": True},
+    }
+    downtime = {kind: [] for kind in kinds}
+    for host in lab.hosts():
+        host.reconfigure("[handoff]\ncontext = optional\n")
     for number in range(runs):
-        for secure in (False, True) if number % 2 else (True, False):
+        for kind in list(kinds)[::1 if number % 2 else -1]:
             for host in lab.hosts():
-                host.start_qemu(incoming=host is lab.b, secure=secure)
+                host.start_qemu(incoming=host is lab.b, **kinds[kind])
             assert until(lab.a.running)
             time.sleep(0.3)
             info = lab.migrate(lab.a, lab.b)
             assert info["status"] == "completed", info
             assert until(lab.b.running)
             lab.a.qmp.cmd("query-status")
-            downtime[secure].append(
+            downtime[kind].append(
                 (lab.b.qmp.event_time("RESUME") -
                  lab.a.qmp.event_time("STOP")) * 1000)
-    report.figure("idle_downtime_plain_ms", "ms", downtime[False])
-    report.figure("idle_downtime_ms", "ms", downtime[True])
-    middle = statistics.median(downtime[False])
+    for kind, values in downtime.items():
+        report.figure(f"idle_downtime_{kind}_ms", "ms", values)
+    middle = statistics.median(downtime["plain"])
     report.figure("idle_downtime_vs_plain", "ratio",
-                  [x / middle for x in downtime[True]], ("about", 1))
+                  [x / middle for x in downtime["transport"]], ("about", 1))
 
 
 def record_layer(report, options):

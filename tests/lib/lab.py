@@ -127,8 +127,15 @@ class Host:
             self.daemon.wait()
             self.daemon = None
 
+    def reconfigure(self, text):
+        """As configure(), with the daemon restarted."""
+        self.configure(text)
+        self.kill_daemon()
+        self.start_daemon()
+
     def start_qemu(self, incoming=False, secure=True, binary="QEMU",
-                   memory=256, extra=(), uuid=VM, timeout_ms=None):
+                   memory=256, extra=(), uuid=VM, timeout_ms=None,
+                   context=True):
         self.stop_qemu()
         path = os.path.join(self.dir, "qmp.sock")
         if os.path.exists(path):
@@ -141,6 +148,8 @@ class Host:
             sc = "migration-sc,id=sc0,socket=" + self.helper_socket()
             if timeout_ms:
                 sc += f",timeout-ms={timeout_ms}"
+            if not context:
+                sc += ",context=off"
             command += ["-object", sc]
         if incoming:
             command += ["-incoming", "defer"]
