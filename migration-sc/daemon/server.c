@@ -312,6 +312,9 @@ void msc_server_qemu(MscHub *hub, int fd)
         go_on = send_reply(fd, frame.type, out, err) &&
                 (t || frame.type == MSC_MSG_VERDICT);
         msc_wipe(out->data, out->len);
+        if (t) {
+            msc_transfer_after_reply(t);
+        }
     }
     close(fd);
     if (t) {

@@ -15,6 +15,8 @@
 #define REASONS_SHOWN 16
 /* NATed flows looked for before RAM; the others when they are staged. */
 #define NATED_MAX 8192
+/* Flows looked at before RAM: about a second, while the other host waits. */
+#define SCANNED_MAX (256 * 1024)
 
 /* Counts flows and what they need, and takes the NATed ones out. */
 static bool summarize_some(GPtrArray *flows, MscNeeds *needs, GPtrArray *nated,
@@ -44,7 +46,7 @@ GBytes *msc_conntrack_summarize(const MscSelector *selector, size_t max,
     bool done = false;
     GByteArray *out;
 
-    while (scan && !done) {
+    while (scan && !done && count < SCANNED_MAX) {
         if (!msc_scan_next(scan, flows, &done, errp)) {
             return NULL;
         }

@@ -94,10 +94,24 @@ static void masters_first(MscPayload *payload)
     payload->flows = out;
 }
 
+static bool has_children(const MscPayload *payload)
+{
+    for (guint i = 0; i < payload->flows->len; i++) {
+        if (msc_flow_is_child(payload->flows->pdata[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void msc_payload_tidy(MscPayload *payload, const MscSelector *s)
 {
-    g_autoptr(GHashTable) keys = keys_new();
+    g_autoptr(GHashTable) keys = NULL;
 
+    if (!payload->expects->len && !has_children(payload)) {
+        return; /* as nearly always */
+    }
+    keys = keys_new();
     masters_first(payload);
     for (guint i = 0; i < payload->flows->len; i++) {
         g_hash_table_add(keys, msc_flow_key(payload->flows->pdata[i]));

@@ -96,6 +96,7 @@ gpointer msc_ct_source_begin(const MscSelector *selector, GBytes *summary,
 {
     Source *p = g_new0(Source, 1);
 
+    msc_watch_check();
     p->selector = selector;
     p->pending = msc_flows_new();
     p->touched = keys_new();
@@ -105,8 +106,7 @@ gpointer msc_ct_source_begin(const MscSelector *selector, GBytes *summary,
     p->behind = g_hash_table_new(NULL, NULL);
     if ((summary && !read_summary(p, summary, errp)) ||
         (answer && !(p->there = msc_conntrack_answer_decode(answer, errp))) ||
-        !msc_watch_prepare(errp) || !(p->ct = msc_ct_open(errp)) ||
-        !start(p, errp)) {
+        !(p->ct = msc_ct_open(errp)) || !start(p, errp)) {
         msc_ct_source_end(p);
         return NULL;
     }
@@ -149,9 +149,9 @@ static void see(const MscFlow *flow, bool ended, void *opaque)
 }
 
 /* Would this flow be of use on the other host? */
-static bool can_move(Source *p, const MscFlow *flow, GBytes *key, bool *moves,
-                     GError **errp)
+static bool can_move(Source *p, const MscFlow *flow, bool *moves, GError **errp)
 {
+    g_autoptr(GBytes) key = NULL;
     MscAddress address;
 
     *moves = !p->there || !msc_flow_nat_address(flow, p->selector, &address) ||
@@ -166,6 +166,7 @@ static bool can_move(Source *p, const MscFlow *flow, GBytes *key, bool *moves,
                     "%s cannot survive on the other host; try again", text);
         return false;
     }
+    key = msc_flow_key(flow);
     g_hash_table_add(p->behind, hash_of(key));
     return true;
 }
@@ -216,10 +217,17 @@ static bool add_masters(Source *p, GPtrArray *flows, GError **errp)
 {
     guint limit = flows->len + MAX(flows->len, MSC_BATCH_FLOWS);
     g_autoptr(GHashTable) have = keys_new();
+    bool children = false;
     guint from = 0;
 
-    for (guint i = 0; i < flows->len; i++) {
+    for (guint i = 0; i < flows->len && !children; i++) {
+        children = msc_flow_is_child(flows->pdata[i]);
+    }
+    for (guint i = 0; i < flows->len && children; i++) {
         g_hash_table_add(have, msc_flow_key(flows->pdata[i]));
+    }
+    if (!children) {
+        return true;
     }
     while (from < flows->len && flows->len < limit) {
         g_autoptr(GPtrArray) wanted = masters_wanted(flows, from, have);
@@ -245,10 +253,9 @@ static bool add_masters(Source *p, GPtrArray *flows, GError **errp)
 static bool leave_behind(Source *p, GPtrArray *flows, GError **errp)
 {
     for (guint i = flows->len; i; i--) {
-        g_autoptr(GBytes) key = msc_flow_key(flows->pdata[i - 1]);
         bool moves;
 
-        if (!can_move(p, flows->pdata[i - 1], key, &moves, errp)) {
+        if (!can_move(p, flows->pdata[i - 1], &moves, errp)) {
             return false;
         }
         if (!moves) {

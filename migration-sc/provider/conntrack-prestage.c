@@ -24,6 +24,9 @@ typedef struct {
     const MscSelector *selector;
     MscCt *ct;
     GHashTable *staged; /* set of msc_flow_key_hash() */
+    /* Validated last, which is staged next. */
+    GBytes *bytes;
+    MscBatch *batch;
 } Destination;
 
 typedef bool Replacing(GBytes *replaced, void *opaque, GError **errp);
@@ -43,6 +46,8 @@ void msc_ct_destination_end(gpointer memory)
 
     if (d) {
         msc_ct_close(d->ct);
+        g_clear_pointer(&d->bytes, g_bytes_unref);
+        msc_batch_free(d->batch);
         g_hash_table_unref(d->staged);
         g_free(d);
     }
@@ -80,9 +85,20 @@ static bool check(const Destination *d, const MscBatch *batch, GError **errp)
 
 bool msc_ct_destination_validate(gpointer memory, GBytes *bytes, GError **errp)
 {
-    g_autoptr(MscBatch) batch = msc_batch_decode(bytes, errp);
+    Destination *d = memory;
+    g_autoptr(MscBatch) batch = d->bytes == bytes
+                                    ? g_steal_pointer(&d->batch)
+                                    : msc_batch_decode(bytes, errp);
 
-    return batch && check(memory, batch, errp);
+    g_clear_pointer(&d->bytes, g_bytes_unref);
+    if (!batch || !check(d, batch, errp)) {
+        return false;
+    }
+    g_clear_pointer(&d->bytes, g_bytes_unref);
+    g_clear_pointer(&d->batch, msc_batch_free);
+    d->bytes = g_bytes_ref(bytes);
+    d->batch = g_steal_pointer(&batch);
+    return true;
 }
 
 /* Tells of what this host had before; a master takes its expectations with

@@ -15,6 +15,7 @@
 #include "error.h"
 
 #define SYSCTL "/proc/sys/net/netfilter/nf_conntrack_"
+#define BOOT_ID "/proc/sys/kernel/random/boot_id"
 #define READ_MAX (64 * 1024)
 /* Events in one call; a table that changes faster cannot be followed. */
 #define EVENTS_MAX 200000
@@ -30,37 +31,105 @@ static bool kernel_error(GError **errp, const char *what)
     return false;
 }
 
+/* Of a flow that tells, at the earliest: CLOCK_REALTIME, as the kernel's time
+ * stamps, in ns; atomic in effect, for it is set at the start only. */
+static guint64 told_since = G_MAXUINT64;
+
+static bool is_on(const char *name)
+{
+    g_autofree char *path = g_strconcat(SYSCTL, name, NULL);
+    g_autofree char *text = NULL;
+
+    return g_file_get_contents(path, &text, NULL, NULL) && *text == '1';
+}
+
 static bool switch_on(const char *name, GError **errp)
 {
     g_autofree char *path = g_strconcat(SYSCTL, name, NULL);
-    char now = 0;
-    int fd = open(path, O_RDWR | O_CLOEXEC);
-    bool ok = fd >= 0 && read(fd, &now, 1) == 1 &&
-              (now == '1' || pwrite(fd, "1", 1, 0) == 1);
+    int fd;
 
-    if (!ok) {
-        g_set_error(errp, MSC_ERROR, MSC_ERROR_KERNEL,
-                    "cannot set net.netfilter.nf_conntrack_%s=1: %s", name,
-                    g_strerror(errno));
+    if (is_on(name)) {
+        return true;
     }
+    fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd >= 0 && write(fd, "1", 1) == 1) {
+        close(fd);
+        return true;
+    }
+    g_set_error(errp, MSC_ERROR, MSC_ERROR_KERNEL,
+                "cannot set net.netfilter.nf_conntrack_%s=1: %s", name,
+                g_strerror(errno));
     if (fd >= 0) {
         close(fd);
     }
-    return ok;
+    return false;
 }
 
-/*
- * In this order: a flow that has a time stamp began after events were switched
- * on, for both are given to it at its beginning and to none later.
- */
-bool msc_watch_prepare(GError **errp)
+static guint64 now_ns(void)
 {
-    return switch_on("events", errp) && switch_on("timestamp", errp);
+    return (guint64)g_get_real_time() * 1000;
 }
 
+/* "BOOT-ID NANOSECONDS": since when, in this boot; else from now on. */
+static bool remember(const char *memo, GError **errp)
+{
+    g_autofree char *boot = NULL;
+    g_autofree char *text = NULL;
+    g_auto(GStrv) words = NULL;
+    guint64 since;
+
+    if (!memo) {
+        told_since = now_ns();
+        return true;
+    }
+    if (!g_file_get_contents(BOOT_ID, &boot, NULL, errp)) {
+        return false;
+    }
+    g_strchomp(boot);
+    if (g_file_get_contents(memo, &text, NULL, NULL)) {
+        words = g_strsplit(g_strchomp(text), " ", 2);
+        if (!g_strcmp0(words[0], boot) && words[1] &&
+            g_ascii_string_to_unsigned(words[1], 10, 0, G_MAXUINT64, &since,
+                                       NULL)) {
+            told_since = since;
+            return true;
+        }
+    }
+    since = now_ns();
+    g_free(text);
+    text = g_strdup_printf("%s %" G_GUINT64_FORMAT "\n", boot, since);
+    if (!g_file_set_contents(memo, text, -1, errp)) {
+        return false;
+    }
+    told_since = since;
+    return true;
+}
+
+bool msc_watch_prepare(const char *memo, GError **errp)
+{
+    bool was_on = is_on("events");
+
+    told_since = G_MAXUINT64;
+    /* What was remembered is of no use if it was off in between. */
+    if (memo && !was_on) {
+        unlink(memo);
+    }
+    return switch_on("events", errp) && switch_on("timestamp", errp) &&
+           remember(memo, errp);
+}
+
+void msc_watch_check(void)
+{
+    if (!is_on("events")) {
+        told_since = G_MAXUINT64;
+    }
+}
+
+/* Without a time stamp it began before they were switched on. */
 bool msc_watch_tells(const MscFlow *flow)
 {
-    return nfct_attr_is_set(flow, ATTR_TIMESTAMP_START) > 0;
+    return nfct_attr_is_set(flow, ATTR_TIMESTAMP_START) > 0 &&
+           nfct_get_attr_u64(flow, ATTR_TIMESTAMP_START) >= told_since;
 }
 
 MscWatch *msc_watch_new(int buffer, GError **errp)

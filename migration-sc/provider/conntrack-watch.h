@@ -8,8 +8,8 @@
  *
  * A flow tells of itself only if it may: since Linux 5.19 none does that began
  * when nobody listened (nf_conntrack_events=2, "auto").  msc_watch_prepare()
- * changes that for flows that begin from then on; msc_watch_tells() knows the
- * others.
+ * changes that for flows that begin from then on, and has the kernel stamp
+ * them with their time; msc_watch_tells() knows the others.
  *
  * Every listener slows whoever changes the table: only while it is needed.
  *
@@ -23,9 +23,16 @@
 /* An event takes 1,280 bytes of it; 100,000 at once fit. */
 #define MSC_WATCH_BUFFER (128 * 1024 * 1024)
 
-/* Makes flows that begin from now on tell of themselves.  It stays on. */
-bool msc_watch_prepare(GError **errp);
-/* Does @flow, as dumped, tell of itself? */
+/*
+ * Makes flows that begin from now on tell of themselves.  It stays on.  @memo:
+ * a file that remembers since when they do, over restarts of the daemon but
+ * not of the host; or NULL.  False: it cannot be switched on, or be remembered;
+ * then no flow counts as one that tells.
+ */
+bool msc_watch_prepare(const char *memo, GError **errp);
+/* Is it still as msc_watch_prepare() left it?  If not, no flow tells. */
+void msc_watch_check(void);
+/* Does @flow, as dumped, tell of itself?  No is always safe. */
 bool msc_watch_tells(const MscFlow *flow);
 
 typedef struct MscWatch MscWatch;

@@ -57,8 +57,9 @@ typedef struct {
 typedef struct {
     uint16_t version; /* told in the admission; of batches and final */
 
-    /* Both: what has to be done early, at the daemon's start. */
-    bool (*prepare)(GError **errp);
+    /* Both: what has to be done early, at the daemon's start.  @memo: a file
+     * for what has to be remembered over a restart of it; NULL: forget. */
+    bool (*prepare)(const char *memo, GError **errp);
 
     /* Source.  @summary: what summarize said; @answer: the other host's.
      * Both outlive it, as does @selector. */

@@ -286,6 +286,8 @@ void msc_source_let_go(MscTransfer *t, const char *why)
 {
     g_autoptr(GError) err = NULL;
 
+    /* Or it would hear of all that is removed now. */
+    msc_ahead_source_end(t);
     /* The guest is gone whether or not its leftovers are: say so, no more. */
     if (!msc_source_retire(t, &err)) {
         g_warning("%s: entries left behind on this host: %s", t->entry->name,
@@ -294,6 +296,19 @@ void msc_source_let_go(MscTransfer *t, const char *why)
     MSC_FAULT(RETIRED);
     msc_transfer_end(t, MSC_STAGE_FINISHED, err && !*why ? err->message : why);
     MSC_FAULT(FINISHED);
+}
+
+/* Flows that are removed before FINISH is answered: about 10 ms. */
+#define RETIRED_AT_ONCE 4096
+
+void msc_transfer_after_reply(MscTransfer *t)
+{
+    msc_transfer_lock(t);
+    if (t->retire_later && t->entry->stage == MSC_STAGE_RELEASED) {
+        msc_source_let_go(t, "");
+    }
+    t->retire_later = false;
+    msc_transfer_unlock(t);
 }
 
 bool msc_source_finish(MscTransfer *t, const GByteArray *in, GByteArray *out,
@@ -310,7 +325,12 @@ bool msc_source_finish(MscTransfer *t, const GByteArray *in, GByteArray *out,
     if (entry->stage == MSC_STAGE_FINISHED) {
         return true;
     }
-    msc_source_let_go(t, "");
+    /* QEMU's migration has not ended before it has the answer. */
+    if (entry->stats.flows > RETIRED_AT_ONCE) {
+        t->retire_later = true;
+    } else {
+        msc_source_let_go(t, "");
+    }
     return true;
 }
 

@@ -214,13 +214,16 @@ static bool hub_recover(MscHub *hub, GError **errp)
 }
 
 /* Early, so that as many flows as possible have begun after it. */
-static void prepare_precopy(MscHub *hub)
+static void prepare_precopy(MscHub *hub, const char *state_dir)
 {
     for (const MscProvider *const *p = hub->providers; *p; p++) {
+        g_autofree char *memo =
+            g_strdup_printf("%s/%s.memo", state_dir, (*p)->name);
         g_autoptr(GError) err = NULL;
 
-        if ((*p)->precopy && !(*p)->precopy->prepare(&err)) {
-            g_message("%s: what there is now will take longer to move: %s",
+        if ((*p)->precopy && !(*p)->precopy->prepare(memo, &err)) {
+            g_message("%s: what is sent ahead will be looked at again when "
+                      "the guest stops, which takes longer: %s",
                       (*p)->name, err->message);
         }
     }
@@ -245,7 +248,7 @@ MscHub *msc_hub_new(const char *config_dir, const char *state_dir,
         msc_hub_free(hub);
         return NULL;
     }
-    prepare_precopy(hub);
+    prepare_precopy(hub, state_dir);
     msc_journal_prune(hub->journal, HISTORY);
     if (!hub_recover(hub, errp)) {
         msc_hub_free(hub);

@@ -52,6 +52,7 @@ typedef struct {
     GPtrArray *ahead;     /* of MscAheadPart: what both ends can send ahead */
 
     /* Source. */
+    bool retire_later;    /* DONE came; msc_transfer_after_reply() is due */
     GPtrArray *summaries; /* sections: what the admission said */
     MscContextSealer *sealer;
     GPtrArray *answers;  /* sections: the destination's checks */
@@ -137,6 +138,9 @@ MscTransfer *msc_transfer_ref(MscTransfer *t);
 void msc_transfer_unref(MscTransfer *t);
 /* QEMU hung up: what has not reached the point of no return is undone. */
 void msc_transfer_disconnect(MscTransfer *t);
+
+/* The answer to a request was sent: what nobody waits for. */
+void msc_transfer_after_reply(MscTransfer *t);
 
 /* stages.c: runs the verb that @type stands for, if the stage allows it. */
 bool msc_transfer_run(MscTransfer *t, uint16_t type, const GByteArray *in,

@@ -22,7 +22,7 @@ LabPrecopy *lab_precopy_new(void)
     lab_track();
     l->a = lab_host_new();
     lab_track();
-    precopy()->prepare(&err);
+    precopy()->prepare(NULL, &err);
     g_assert_no_error(err);
     return l;
 }

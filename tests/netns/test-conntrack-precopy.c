@@ -10,6 +10,7 @@
 
 #include "conntrack-corpus.h"
 #include "conntrack-precopy.h"
+#include "conntrack-watch.h"
 #include "error.h"
 #include "precopy-lab.h"
 
@@ -234,6 +235,70 @@ static void test_quiet_silent_flows_are_sent_once(void)
     lab_precopy_bulk(l);
     g_assert_cmpuint(lab_precopy_final(l), ==, NOTHING);
     lab_precopy_free(l);
+}
+
+static bool tells(uint16_t port)
+{
+    g_autoptr(GPtrArray) all = lab_table();
+    MscFlow *flow = lab_guest_tcp(port, 80);
+    g_autoptr(GBytes) wanted = msc_flow_key(flow);
+    bool found = false, is = false;
+
+    nfct_destroy(flow);
+    for (guint i = 0; i < all->len; i++) {
+        g_autoptr(GBytes) key = msc_flow_key(all->pdata[i]);
+
+        if (g_bytes_equal(key, wanted)) {
+            found = true;
+            is = msc_watch_tells(all->pdata[i]);
+        }
+    }
+    g_assert_true(found);
+    return is;
+}
+
+/* Which flows tell is known over a restart of the daemon, and never believed
+ * of one that began while events were off. */
+static void test_who_tells_is_remembered(void)
+{
+    g_autofree char *dir = g_dir_make_tmp("msc-memo-XXXXXX", NULL);
+    g_autofree char *memo = g_build_filename(dir, "memo", NULL);
+    g_autoptr(GError) err = NULL;
+    int host = lab_host_new();
+
+    lab_track();
+    /* Stamped, and silent: the twin of the ones below. */
+    lab_sysctl("netfilter/nf_conntrack_timestamp", "1");
+    lab_sysctl("netfilter/nf_conntrack_events", "2");
+    lab_create(lab_guest_tcp(1, 80));
+    g_usleep(1000);
+    g_assert_true(msc_watch_prepare(memo, &err));
+    lab_create(lab_guest_tcp(2, 80));
+    g_assert_false(tells(1));
+    g_assert_true(tells(2));
+    /* Another start. */
+    g_usleep(1000);
+    g_assert_true(msc_watch_prepare(memo, &err));
+    g_assert_false(tells(1));
+    g_assert_true(tells(2));
+    /* Without the file, or with another boot's, only what comes is known. */
+    g_assert_true(g_file_set_contents(memo, "another-boot 1\n", -1, NULL));
+    g_assert_true(msc_watch_prepare(memo, &err));
+    lab_create(lab_guest_tcp(3, 80));
+    g_assert_false(tells(2));
+    g_assert_true(tells(3));
+    /* Somebody switched it off. */
+    lab_sysctl("netfilter/nf_conntrack_events", "2");
+    msc_watch_check();
+    g_assert_false(tells(3));
+    lab_create(lab_guest_tcp(4, 80));
+    g_usleep(1000);
+    g_assert_true(msc_watch_prepare(memo, &err));
+    g_assert_no_error(err);
+    g_assert_false(tells(3));
+    g_assert_false(tells(4));
+    lab_run("rm -r '%s'", dir);
+    lab_host_free(host);
 }
 
 static void touch_many(void)
@@ -478,6 +543,7 @@ int main(int argc, char **argv)
     ADD("silent-flows-are-looked-at", test_silent_flows_are_looked_at);
     ADD("quiet-silent-flows-are-sent-once",
         test_quiet_silent_flows_are_sent_once);
+    ADD("who-tells-is-remembered", test_who_tells_is_remembered);
     ADD("lost-events-begin-anew", test_lost_events_begin_anew);
     ADD("events-lost-at-the-end", test_events_lost_at_the_end);
     ADD("undo-leaves-nothing", test_undo_leaves_nothing);
