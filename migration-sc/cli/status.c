@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "commands.h"
@@ -22,19 +23,32 @@ static JsonNode *call(MscCli *cli, const MscControlRequest *request,
     return msc_control_call(path, request, TIMEOUT_MS, errp);
 }
 
+/* While the guest runs: how much of it has gone ahead. */
+static void print_progress(JsonObject *m)
+{
+    printf("%12s sent ahead: %" G_GINT64_FORMAT " of %" G_GINT64_FORMAT
+           " flows, backlog %" G_GINT64_FORMAT "\n",
+           "", json_object_get_int_member_with_default(m, "staged_ahead", 0),
+           json_object_get_int_member_with_default(m, "total", 0),
+           json_object_get_int_member_with_default(m, "backlog", 0));
+}
+
 static void print_migration(JsonObject *m)
 {
     const char *error = json_object_get_string_member(m, "error");
+    const char *stage = json_object_get_string_member(m, "stage");
 
     printf("%-12s %-11s %-10s with %-12s %-18s %5" G_GINT64_FORMAT
            " flows %8" G_GINT64_FORMAT " bytes%s%s\n",
            json_object_get_string_member(m, "name"),
-           json_object_get_string_member(m, "role"),
-           json_object_get_string_member(m, "stage"),
+           json_object_get_string_member(m, "role"), stage,
            json_object_get_string_member(m, "peer"),
            json_object_get_string_member(m, "suite"),
            json_object_get_int_member(m, "flows"),
            json_object_get_int_member(m, "bytes"), *error ? "  " : "", error);
+    if (!strcmp(stage, "admitted") || !strcmp(stage, "staged")) {
+        print_progress(m);
+    }
 }
 
 static bool is_status(JsonNode *node, GError **errp)

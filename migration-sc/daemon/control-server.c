@@ -47,6 +47,9 @@ static void add_migration(JsonBuilder *b, const MscEntry *entry)
     add_number(b, "left_behind", (gint64)entry->stats.left_behind);
     add_number(b, "bytes", (gint64)entry->stats.bytes);
     add_number(b, "freeze_us", (gint64)entry->stats.elapsed_us);
+    add_number(b, "staged_ahead", (gint64)entry->progress.sent);
+    add_number(b, "total", (gint64)entry->progress.total);
+    add_number(b, "backlog", (gint64)entry->progress.backlog);
     add_text(b, "error", entry->error);
     add_number(b, "started", entry->started_us / G_USEC_PER_SEC);
     json_builder_end_object(b);

@@ -146,6 +146,12 @@ static void test_changes_in_between(void)
     add_flows(pair, 0, FIRST, 10);
     send_ahead(m, &flows);
     g_assert_cmpuint(flows, ==, PAIR_FLOWS + 10);
+    for (int h = 0; h < 2; h++) {
+        g_autofree char *status = pair_cli_output(pair, h, "status");
+
+        g_assert_nonnull(strstr(status, "sent ahead: 18 of 18 flows, "
+                                        "backlog 0"));
+    }
     end_flows(pair, 0, FIRST, 3);
     send_ahead(m, &flows);
     g_assert_cmpuint(flows, ==, PAIR_FLOWS + 7);
