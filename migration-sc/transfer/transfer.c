@@ -60,6 +60,7 @@ static MscTransfer *transfer_new(MscHub *hub, MscEntry *entry, MscVm *vm)
     t->chunks = g_queue_new();
     t->ahead = g_ptr_array_new_with_free_func(g_free);
     g_mutex_init(&t->lock);
+    g_mutex_init(&t->seen_lock);
     randombytes_buf(t->token, sizeof(t->token));
     t->alone_us = g_get_monotonic_time();
     return t;
@@ -72,6 +73,13 @@ void msc_transfer_lock(MscTransfer *t)
 
 void msc_transfer_unlock(MscTransfer *t)
 {
+    MscEntry *seen = msc_entry_copy(t->entry), *before;
+
+    g_mutex_lock(&t->seen_lock);
+    before = t->seen_entry;
+    t->seen_entry = seen;
+    g_mutex_unlock(&t->seen_lock);
+    msc_entry_free(before);
     g_atomic_int_set(&t->seen_stage, (gint)t->entry->stage);
     g_atomic_int_set(&t->seen_context, t->context != NULL);
     g_mutex_unlock(&t->lock);
@@ -105,9 +113,11 @@ void msc_transfer_unref(MscTransfer *t)
     msc_destination_forget(t);
     msc_wipe(t->token, sizeof(t->token));
     msc_entry_free(t->entry);
+    msc_entry_free(t->seen_entry);
     msc_vm_free(t->vm);
     msc_session_free(t->session);
     g_mutex_clear(&t->lock);
+    g_mutex_clear(&t->seen_lock);
     g_free(t);
 }
 
@@ -460,15 +470,14 @@ GPtrArray *msc_hub_status(MscHub *hub)
 {
     GPtrArray *out =
         g_ptr_array_new_with_free_func((GDestroyNotify)msc_entry_free);
-    /* Nor wait for a handshake that is under way. */
     g_autoptr(GPtrArray) all = msc_hub_select(hub, is_admitted);
 
     for (guint i = 0; i < all->len; i++) {
         MscTransfer *t = all->pdata[i];
 
-        msc_transfer_lock(t);
-        g_ptr_array_add(out, msc_entry_copy(t->entry));
-        msc_transfer_unlock(t);
+        g_mutex_lock(&t->seen_lock);
+        g_ptr_array_add(out, msc_entry_copy(t->seen_entry));
+        g_mutex_unlock(&t->seen_lock);
     }
     return out;
 }

@@ -38,8 +38,11 @@ typedef struct {
     gint64 asked_us;              /* monotonic: its QEMU's last question */
     gint64 alone_us;              /* monotonic: no connection since then */
     bool unwanted;                /* its QEMU cannot run the guest */
-    /* Atomic copies of entry->stage and of (context != NULL), as of the last
-     * msc_transfer_unlock(): for the hub, which must not wait for a verb. */
+    /* Copies of *entry, and atomic ones of entry->stage and of
+     * (context != NULL), as of the last msc_transfer_unlock(): for the hub,
+     * which must not wait for a verb. */
+    GMutex seen_lock;
+    MscEntry *seen_entry;
     gint seen_stage;
     gint seen_context;
 
@@ -127,7 +130,8 @@ MscQemuPresence msc_transfer_qemu(const MscTransfer *t);
 /* Host @peer, authenticated, is the source of a new migration of @vm. */
 bool msc_hub_supersede(MscHub *hub, const char *vm, const char *peer,
                        GError **errp);
-/* Copies of all entries, newest last; of MscEntry*. */
+/* Copies of all entries, newest last; of MscEntry*.  Waits for nothing: a verb
+ * that is under way shows when it is done. */
 GPtrArray *msc_hub_status(MscHub *hub);
 /* Every second or so: tighten what was restored leniently. */
 void msc_hub_settle(MscHub *hub);
