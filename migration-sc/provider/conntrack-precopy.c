@@ -21,6 +21,11 @@
  * left are sent again and again. */
 #define REFRESH_PERIOD (10 * G_USEC_PER_SEC)
 #define REFRESH_BELOW_S 600
+/* A table that changes faster than it can be followed must not keep the guest
+ * from moving: after so many beginnings, or so long with a backlog, the rest
+ * is left for the time when it is stopped. */
+#define RESTARTS_MAX 3
+#define CATCH_UP_MAX (30 * G_USEC_PER_SEC)
 
 int msc_conntrack_event_buffer = MSC_WATCH_BUFFER;
 
@@ -33,6 +38,8 @@ typedef struct {
     MscWatch *watch;
     MscScan *scan;      /* of all flows, or NULL */
     bool live;          /* it has ended once */
+    gint64 live_us;     /* since then */
+    guint restarts;     /* events were lost so often */
     gint64 began_us;    /* the first scan */
     gint64 scanned_us;  /* the last one ended */
     bool refreshed;     /* the last batch was of a refresh */
@@ -361,8 +368,9 @@ static bool scan_some(Source *p, GError **errp)
     }
     if (done) {
         g_clear_pointer(&p->scan, msc_scan_free);
-        p->live = true;
         p->scanned_us = g_get_monotonic_time();
+        p->live_us = p->live ? p->live_us : p->scanned_us;
+        p->live = true;
     }
     return true;
 }
@@ -409,8 +417,10 @@ static void tell_progress(const Source *p, MscPrecopyProgress *progress)
     progress->total =
         p->live ? progress->sent : MAX(progress->sent, p->expected);
     progress->backlog = g_hash_table_size(p->touched) + p->pending->len;
-    progress->live = p->live && !p->pending->len &&
-                     g_hash_table_size(p->touched) <= MSC_BATCH_FLOWS;
+    progress->live = p->restarts > RESTARTS_MAX ||
+                     (p->live && !p->pending->len &&
+                      (g_hash_table_size(p->touched) <= MSC_BATCH_FLOWS ||
+                       g_get_monotonic_time() - p->live_us > CATCH_UP_MAX));
 }
 
 /* Reads on: to the end of a batch at first, then now and then a little. */
@@ -449,6 +459,7 @@ GBytes *msc_ct_source_next(gpointer memory, size_t max,
     }
     if (lost) {
         progress->anew = true;
+        p->restarts++;
         if (!start(p, errp)) {
             return NULL;
         }

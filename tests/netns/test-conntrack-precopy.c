@@ -301,11 +301,17 @@ static void test_who_tells_is_remembered(void)
     lab_host_free(host);
 }
 
-static void touch_many(void)
+/* More than a buffer of 4096 bytes holds. */
+static void change_many(int mark)
 {
     for (int i = 0; i < 300; i++) {
-        change("--sport %d -m 7", 1000 + i);
+        change("--sport %d -m %d", 1000 + i, mark);
     }
+}
+
+static void touch_many(void)
+{
+    change_many(7);
     end(1299);
 }
 
@@ -332,6 +338,34 @@ static void test_lost_events_begin_anew(void)
     g_assert_cmpuint(lab_count(), ==, 298);
     lab_enter(l->b);
     g_assert_cmpuint(lab_count(), ==, 299);
+    lab_precopy_free(l);
+}
+
+/* But not for ever: then the rest waits for the guest to stop. */
+static void test_table_that_cannot_be_followed(void)
+{
+    LabPrecopy *l = lab_precopy_new();
+    int usual = msc_conntrack_event_buffer;
+
+    fill(1500);
+    msc_conntrack_event_buffer = 4096;
+    lab_precopy_begin(l);
+    for (int i = 0; i < 3; i++) {
+        lab_precopy_bulk(l);
+        change_many(i + 1);
+        g_assert_true(lab_precopy_next(l));
+        g_assert_true(l->progress.anew);
+        g_assert_false(l->progress.live);
+    }
+    lab_precopy_bulk(l);
+    msc_conntrack_event_buffer = usual;
+    change_many(8);
+    g_assert_true(lab_precopy_next(l));
+    g_assert_true(l->progress.anew);
+    g_assert_true(l->progress.live);
+    g_assert_cmpuint(l->progress.sent, <, lab_count());
+    lab_precopy_final(l);
+    lab_precopy_assert_same(l);
     lab_precopy_free(l);
 }
 
@@ -545,6 +579,7 @@ int main(int argc, char **argv)
         test_quiet_silent_flows_are_sent_once);
     ADD("who-tells-is-remembered", test_who_tells_is_remembered);
     ADD("lost-events-begin-anew", test_lost_events_begin_anew);
+    ADD("table-that-cannot-be-followed", test_table_that_cannot_be_followed);
     ADD("events-lost-at-the-end", test_events_lost_at_the_end);
     ADD("undo-leaves-nothing", test_undo_leaves_nothing);
     ADD("undo-of-half-a-batch", test_undo_of_half_a_batch);
