@@ -159,18 +159,33 @@ static void check_clock(Findings *f)
     }
 }
 
-static void check_accounting(Findings *f)
+static void check_tracking(Findings *f)
 {
-    g_autofree char *text = NULL;
+    static const struct {
+        const char *name, *why;
+    } wanted[] = {
+        { "acct", "the kernel does not count packets of flows: TCP flows that "
+                  "come here stay lenient" },
+        { "events", "flows do not tell all that changes: what is sent while a "
+                    "guest is stopped grows with its table" },
+        { "timestamp", "flows do not tell their age: what is sent while a "
+                       "guest is stopped grows with its table" },
+    };
 
-    if (g_file_get_contents("/proc/sys/net/netfilter/nf_conntrack_acct", &text,
-                            NULL, NULL) &&
-        text[0] == '0') {
-        g_ptr_array_add(
-            f->notes,
-            g_strdup(
-                "the kernel does not count bytes of flows here: set sysctl "
-                "net.netfilter.nf_conntrack_acct=1 if rules or people need it"));
+    for (size_t i = 0; i < G_N_ELEMENTS(wanted); i++) {
+        g_autofree char *path =
+            g_strconcat("/proc/sys/net/netfilter/nf_conntrack_", wanted[i].name,
+                        NULL);
+        g_autofree char *text = NULL;
+
+        if (g_file_get_contents(path, &text, NULL, NULL) && text[0] != '1') {
+            g_ptr_array_add(
+                f->notes,
+                g_strdup_printf(
+                    "%s; set sysctl net.netfilter.nf_conntrack_%s=1 (the "
+                    "daemon does when it may)",
+                    wanted[i].why, wanted[i].name));
+        }
     }
 }
 
@@ -273,7 +288,7 @@ bool msc_cmd_doctor(MscCli *cli, int argc, char **argv, GError **errp)
     check_socket(cli, "helper.sock", 0666, &f);
     check_socket(cli, "control.sock", 0600, &f);
     check_qemu(&f);
-    check_accounting(&f);
+    check_tracking(&f);
     check_providers(&f);
     if (cli->json) {
         b = json_builder_new();
