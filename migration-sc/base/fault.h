@@ -29,6 +29,7 @@
     X(JOURNAL_WRITTEN)                                                 \
     X(JOURNAL_RENAMED) /* a new file; its directory is not flushed */  \
     X(JOURNAL_BLOB)    /* under its temporary name */                  \
+    X(PRECOPY) /* an error: as of a helper that knows no batches */    \
     X(HANDSHAKE_DONE)  /* and the last message not sent */             \
     X(DISCONNECTED)    /* QEMU hung up */                              \
     X(RECOVER)         /* started, an entry of the journal read */     \

@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "fault.h"
+
 uint16_t msc_ahead_version(const MscTransfer *t, const MscProvider *p)
 {
     return t->carries_batches && p->precopy ? p->precopy->version : p->version;
@@ -41,6 +43,9 @@ bool msc_transfer_offer_precopy(MscTransfer *t, const GByteArray *in,
     (void)in;
     (void)out;
     (void)errp;
+    if (!MSC_FAULT_PASSES(PRECOPY, errp)) {
+        return false;
+    }
     t->carries_batches = !t->transport_only;
     return true;
 }
