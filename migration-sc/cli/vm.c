@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base.h"
 #include "commands.h"
 #include "vm.h"
 
@@ -254,6 +255,9 @@ bool msc_cmd_vm(MscCli *cli, int argc, char **argv, GError **errp)
         ok = list(cli, errp);
     } else if (!strcmp(argv[1], "remove") && argc == 3) {
         ok = msc_vm_remove(cli->config_dir, argv[2], errp);
+        if (ok) {
+            msc_base_remove(cli->state_dir, argv[2]);
+        }
     } else {
         g_set_error(errp, MSC_USAGE_ERROR, 0, "expected: vm %s", ARGUMENTS);
     }

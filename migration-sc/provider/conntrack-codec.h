@@ -21,6 +21,8 @@
 #define MSC_CONNTRACK_OLDEST 1
 /* Of the section in the context that ends a pre-copy, and of its batches. */
 #define MSC_CONNTRACK_BATCH_VERSION 2
+/* Of the sections of an admission alone: batches, and bases to begin with. */
+#define MSC_CONNTRACK_BASED_VERSION 3
 /* More than a host can hold in memory. */
 #define MSC_CONNTRACK_FLOWS_MAX (16u * 1024 * 1024)
 /* The kernel's table of expectations is far smaller. */

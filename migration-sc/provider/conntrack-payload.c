@@ -136,27 +136,30 @@ static bool refuse_flow(const MscFlow *flow, const char *why, GError **errp)
     return false;
 }
 
-/* What a hostile host could claim: flows of others, or the addresses of
- * others for the guest's flows. */
-static bool check_flow(const MscFlow *flow, GHashTable *before,
-                       const MscSelector *s, GError **errp)
+const char *msc_payload_foreign(const MscFlow *flow, const MscSelector *s)
 {
-    g_autoptr(GBytes) key = msc_flow_key(flow);
     MscAddress address;
 
     if (!msc_flow_belongs(flow, s)) {
-        return refuse_flow(flow,
-                           "a flow that is not the guest's by this "
-                           "host's registration",
-                           errp);
+        return "a flow that is not the guest's by this host's registration";
     }
     if (msc_flow_nat_address(flow, s, &address) &&
         !msc_address_in(&address, s->addresses) &&
         !msc_address_in(&address, s->nat_addresses)) {
-        return refuse_flow(flow,
-                           "a flow translated to an address that is not "
-                           "the guest's on this host",
-                           errp);
+        return "a flow translated to an address that is not the guest's on "
+               "this host";
+    }
+    return NULL;
+}
+
+static bool check_flow(const MscFlow *flow, GHashTable *before,
+                       const MscSelector *s, GError **errp)
+{
+    g_autoptr(GBytes) key = msc_flow_key(flow);
+    const char *foreign = msc_payload_foreign(flow, s);
+
+    if (foreign) {
+        return refuse_flow(flow, foreign, errp);
     }
     if (msc_flow_is_child(flow) && !has_master(before, flow)) {
         return refuse_flow(flow, "a flow whose master does not come before it",

@@ -26,6 +26,9 @@ void msc_payload_free(MscPayload *payload);
  */
 void msc_payload_tidy(MscPayload *payload, const MscSelector *s);
 
+/* What a hostile host could claim: flows of others, or the addresses of others
+ * for the guest's flows.  NULL if @flow is neither. */
+const char *msc_payload_foreign(const MscFlow *flow, const MscSelector *s);
 /* Is it whole in that sense, and all of it the guest's? */
 bool msc_payload_check(const MscPayload *payload, const MscSelector *s,
                        GError **errp);

@@ -13,6 +13,7 @@
 #include "conntrack-admission.h"
 #include "conntrack-batch.h"
 #include "conntrack-collect.h"
+#include "conntrack-known.h"
 #include "conntrack-probe.h"
 #include "conntrack-watch.h"
 #include "error.h"
@@ -26,6 +27,9 @@
  * is left for the time when it is stopped. */
 #define RESTARTS_MAX 3
 #define CATCH_UP_MAX (30 * G_USEC_PER_SEC)
+/* Replies of the kernel, some 100 flows each, that are read for one batch: of
+ * a table that the other host has already, little comes of many. */
+#define SCANNED_AT_ONCE 32
 
 int msc_conntrack_event_buffer = MSC_WATCH_BUFFER;
 
@@ -37,7 +41,7 @@ typedef struct {
     MscCt *ct;
     MscWatch *watch;
     MscScan *scan;      /* of all flows, or NULL */
-    bool live;          /* it has ended once */
+    bool live;          /* it has ended once, and nothing of a base is left */
     gint64 live_us;     /* since then */
     guint restarts;     /* events were lost so often */
     gint64 began_us;    /* the first scan */
@@ -51,6 +55,13 @@ typedef struct {
     /* Sets of msc_flow_key_hash(). */
     GHashTable *sent;   /* the other host has them */
     GHashTable *behind; /* stay here, by policy */
+    /* What the other host had before; both NULL without one, and when it is
+     * settled what became of it. */
+    const MscBase *base;
+    MscKnown *known;
+    bool base_read;     /* to its end */
+    guint base_batches; /* of it that were read */
+    guint base_settled; /* of these, in the second reading */
 } Source;
 
 static GHashTable *keys_new(void)
@@ -69,9 +80,16 @@ static bool is_sent(const Source *p, GBytes *key)
     return g_hash_table_contains(p->sent, hash_of(key));
 }
 
+static void forget_base(Source *p)
+{
+    g_clear_pointer(&p->known, msc_known_free);
+    p->base = NULL;
+}
+
 /* Forgets everything that was sent, and listens anew. */
 static bool start(Source *p, GError **errp)
 {
+    forget_base(p);
     g_clear_pointer(&p->scan, msc_scan_free);
     g_clear_pointer(&p->watch, msc_watch_free);
     g_ptr_array_set_size(p->pending, 0);
@@ -120,6 +138,14 @@ gpointer msc_ct_source_begin(const MscSelector *selector, GBytes *summary,
     return p;
 }
 
+void msc_ct_source_base(gpointer memory, const MscBase *base)
+{
+    Source *p = memory;
+
+    p->base = base;
+    p->known = msc_known_new();
+}
+
 void msc_ct_source_end(gpointer memory)
 {
     Source *p = memory;
@@ -127,6 +153,7 @@ void msc_ct_source_end(gpointer memory)
     if (!p) {
         return;
     }
+    forget_base(p);
     msc_scan_free(p->scan);
     msc_watch_free(p->watch);
     msc_ct_close(p->ct);
@@ -293,6 +320,9 @@ static void note_sent(Source *p, const MscFlow *flow)
     GBytes *key = msc_flow_key(flow);
 
     g_hash_table_add(p->sent, hash_of(key));
+    if (p->known) {
+        msc_known_settle(p->known, key);
+    }
     if (!msc_watch_tells(flow)) {
         g_hash_table_replace(p->silent, g_bytes_ref(key), fingerprint(flow));
     }
@@ -354,6 +384,35 @@ static void drop_long_lived(Source *p, guint from)
     }
 }
 
+/* What the other host has as it is need not be sent. */
+static bool drop_known(Source *p, guint from, GError **errp)
+{
+    for (guint i = p->pending->len; i > from; i--) {
+        const MscFlow *flow = p->pending->pdata[i - 1];
+        bool moves;
+
+        if (!can_move(p, flow, &moves, errp)) {
+            return false;
+        }
+        /* One that does not is left of the base, and withdrawn. */
+        if (moves && msc_known_look(p->known, flow) != MSC_KNOWN_SAME) {
+            continue;
+        }
+        if (moves) {
+            note_sent(p, flow);
+        }
+        g_ptr_array_remove_index_fast(p->pending, i - 1);
+    }
+    return true;
+}
+
+static void go_live(Source *p)
+{
+    forget_base(p);
+    p->live = true;
+    p->live_us = g_get_monotonic_time();
+}
+
 /* One step of the scan. */
 static bool scan_some(Source *p, GError **errp)
 {
@@ -365,12 +424,90 @@ static bool scan_some(Source *p, GError **errp)
     }
     if (p->live) {
         drop_long_lived(p, before);
+    } else if (p->known && !drop_known(p, before, errp)) {
+        return false;
     }
     if (done) {
         g_clear_pointer(&p->scan, msc_scan_free);
         p->scanned_us = g_get_monotonic_time();
-        p->live_us = p->live ? p->live_us : p->scanned_us;
-        p->live = true;
+        if (!p->live && !p->known) {
+            go_live(p);
+        }
+    }
+    return true;
+}
+
+static void touch(Source *p, GBytes *key)
+{
+    if (!g_hash_table_contains(p->touched, key)) {
+        g_hash_table_insert(p->touched, g_bytes_ref(key), NULL);
+    }
+}
+
+/* The next step of the base: the other host stages it, and here it counts as
+ * sent.  False: it cannot be read. */
+static bool read_base(Source *p, MscPrecopyProgress *progress)
+{
+    while (!p->base_read && progress->based < MSC_BASE_STEP) {
+        g_autoptr(MscBatch) batch = NULL;
+        uint64_t age_us;
+        int got = msc_known_read(p->base, &batch, &age_us, NULL);
+
+        if (got < 0) {
+            return false;
+        }
+        if (!got) {
+            p->base_read = true;
+            return true;
+        }
+        msc_known_add(p->known, batch, age_us);
+        for (guint i = 0; i < batch->gone->len; i++) {
+            g_autoptr(GBytes) key = msc_flow_key(batch->gone->pdata[i]);
+
+            g_hash_table_remove(p->sent, hash_of(key));
+        }
+        for (guint i = 0; i < batch->payload->flows->len; i++) {
+            g_autoptr(GBytes) key =
+                msc_flow_key(batch->payload->flows->pdata[i]);
+
+            g_hash_table_add(p->sent, hash_of(key));
+        }
+        p->base_batches++;
+        progress->based++;
+    }
+    return true;
+}
+
+/* Of what the base has and the scan did not show, the next @max are asked
+ * for, and withdrawn if they are not there.  False: it cannot be read. */
+static bool settle_base(Source *p, guint max)
+{
+    guint found = 0;
+
+    if (!p->base_settled && !p->base->rewind(p->base->opaque, NULL)) {
+        return false;
+    }
+    while (found < max && p->base_settled < p->base_batches) {
+        g_autoptr(MscBatch) batch = NULL;
+        uint64_t age_us;
+
+        if (msc_known_read(p->base, &batch, &age_us, NULL) != 1) {
+            return false;
+        }
+        p->base_settled++;
+        for (guint i = 0; i < batch->payload->flows->len; i++) {
+            g_autoptr(GBytes) key =
+                msc_flow_key(batch->payload->flows->pdata[i]);
+
+            if (msc_known_is_left(p->known, key)) {
+                msc_known_settle(p->known, key);
+                touch(p, key);
+                found++;
+            }
+        }
+    }
+    if (p->base_settled == p->base_batches) {
+        go_live(p);
     }
     return true;
 }
@@ -395,20 +532,33 @@ static bool changes(Source *p, MscBatch *batch, guint max, GError **errp)
     for (guint i = 0; i < keys->len; i++) {
         bool ended = g_hash_table_lookup(p->touched, keys->pdata[i]);
         bool there = found->pdata[i] && belongs(p, found->pdata[i]);
+        bool moves = there;
 
+        if (there && !can_move(p, found->pdata[i], &moves, errp)) {
+            return false;
+        }
         /* One that ended and began again is another one. */
-        if ((ended || !there) && is_sent(p, keys->pdata[i])) {
+        if ((ended || !moves) && is_sent(p, keys->pdata[i])) {
             g_ptr_array_add(batch->gone, msc_flow_of_key(keys->pdata[i]));
             note_gone(p, keys->pdata[i]);
         }
-        if (there) {
+        if (moves) {
             g_ptr_array_add(flows, g_steal_pointer(&found->pdata[i]));
-        } else {
+        } else if (!there) {
             g_hash_table_remove(p->behind, hash_of(keys->pdata[i]));
         }
         g_hash_table_remove(p->touched, keys->pdata[i]);
     }
     return fill(p, batch, flows, errp);
+}
+
+/* A base is read before the scan, and what is left of it settled after. */
+static bool go_on_with_base(Source *p, MscPrecopyProgress *progress)
+{
+    if (!p->base_read) {
+        return read_base(p, progress);
+    }
+    return p->scan || p->pending->len || settle_base(p, MSC_BATCH_FLOWS);
 }
 
 static void tell_progress(const Source *p, MscPrecopyProgress *progress)
@@ -426,7 +576,9 @@ static void tell_progress(const Source *p, MscPrecopyProgress *progress)
 /* Reads on: to the end of a batch at first, then now and then a little. */
 static bool scan_for_batch(Source *p, GError **errp)
 {
-    while (!p->live && p->pending->len < MSC_BATCH_FLOWS) {
+    for (int i = 0; i < SCANNED_AT_ONCE && !p->live && p->scan &&
+                    p->pending->len < MSC_BATCH_FLOWS;
+         i++) {
         if (!scan_some(p, errp)) {
             return false;
         }
@@ -454,12 +606,22 @@ GBytes *msc_ct_source_next(gpointer memory, size_t max,
     bool lost;
 
     progress->anew = false;
+    progress->based = 0;
     if (!msc_watch_read(p->watch, see, p, &lost, errp)) {
         return NULL;
     }
+    p->restarts += lost;
+    /* A base that cannot be read after all is none. */
+    if (!lost && p->known && !go_on_with_base(p, progress)) {
+        progress->based = 0;
+        lost = true;
+    }
+    if (progress->based) {
+        tell_progress(p, progress);
+        return g_bytes_new(NULL, 0);
+    }
     if (lost) {
         progress->anew = true;
-        p->restarts++;
         if (!start(p, errp)) {
             return NULL;
         }
@@ -475,7 +637,8 @@ GBytes *msc_ct_source_next(gpointer memory, size_t max,
         if (!fill(p, batch, some, errp)) {
             return NULL;
         }
-    } else if (p->live && !changes(p, batch, MSC_BATCH_FLOWS, errp)) {
+    } else if ((p->live || !p->scan) &&
+               !changes(p, batch, MSC_BATCH_FLOWS, errp)) {
         return NULL;
     }
     tell_progress(p, progress);
@@ -504,13 +667,6 @@ static GPtrArray *keys_of(GHashTable *table)
         g_ptr_array_add(keys, g_bytes_ref(key));
     }
     return keys;
-}
-
-static void touch(Source *p, GBytes *key)
-{
-    if (!g_hash_table_contains(p->touched, key)) {
-        g_hash_table_insert(p->touched, g_bytes_ref(key), NULL);
-    }
 }
 
 /* Flows that tell nothing of themselves: has one changed? */
@@ -601,6 +757,9 @@ GBytes *msc_ct_source_final(gpointer memory, MscProviderStats *stats,
 
     if (!end_scan(p, errp) || !msc_watch_read(p->watch, see, p, lost, errp)) {
         return NULL;
+    }
+    if (!*lost && p->known && !settle_base(p, G_MAXUINT)) {
+        *lost = true;
     }
     if (*lost) {
         return g_bytes_new(NULL, 0);

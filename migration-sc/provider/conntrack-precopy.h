@@ -13,10 +13,13 @@ extern int msc_conntrack_event_buffer;
 
 gpointer msc_ct_source_begin(const MscSelector *selector, GBytes *summary,
                              GBytes *answer, GError **errp);
+void msc_ct_source_base(gpointer memory, const MscBase *base);
 GBytes *msc_ct_source_next(gpointer memory, size_t max,
                            MscPrecopyProgress *progress, GError **errp);
 GBytes *msc_ct_source_final(gpointer memory, MscProviderStats *stats,
                             bool *lost, GError **errp);
 void msc_ct_source_end(gpointer memory);
+bool msc_ct_compare(const MscSelector *selector, const MscBase *base,
+                    MscBaseDiff *diff, GError **errp);
 
 #endif

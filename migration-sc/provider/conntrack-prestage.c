@@ -24,6 +24,10 @@ typedef struct {
     const MscSelector *selector;
     MscCt *ct;
     GHashTable *staged; /* set of msc_flow_key_hash() */
+    /* Of the base, what could not be staged here; a set of keys.  It counts as
+     * staged, but has to be withdrawn or sent again before the end. */
+    GHashTable *missing;
+    bool rebased; /* what is staged next is of the base */
     /* Validated last, which is staged next. */
     GBytes *bytes;
     MscBatch *batch;
@@ -37,6 +41,8 @@ gpointer msc_ct_destination_begin(const MscSelector *selector)
 
     d->selector = selector;
     d->staged = g_hash_table_new(NULL, NULL);
+    d->missing = g_hash_table_new_full(g_bytes_hash, g_bytes_equal,
+                                       (GDestroyNotify)g_bytes_unref, NULL);
     return d;
 }
 
@@ -49,6 +55,7 @@ void msc_ct_destination_end(gpointer memory)
         g_clear_pointer(&d->bytes, g_bytes_unref);
         msc_batch_free(d->batch);
         g_hash_table_unref(d->staged);
+        g_hash_table_unref(d->missing);
         g_free(d);
     }
 }
@@ -101,6 +108,76 @@ bool msc_ct_destination_validate(gpointer memory, GBytes *bytes, GError **errp)
     return true;
 }
 
+static void note_missing(Destination *d, const MscFlow *flow)
+{
+    g_hash_table_add(d->staged, hash_of(flow));
+    g_hash_table_add(d->missing, msc_flow_key(flow));
+}
+
+static void note_found(Destination *d, const MscFlow *flow)
+{
+    if (g_hash_table_size(d->missing)) {
+        g_autoptr(GBytes) key = msc_flow_key(flow);
+
+        g_hash_table_remove(d->missing, key);
+    }
+}
+
+GBytes *msc_ct_destination_rebase(gpointer memory, GBytes *bytes,
+                                  uint64_t age_us, GError **errp)
+{
+    g_autoptr(MscBatch) batch = msc_batch_decode(bytes, errp);
+    uint64_t age = age_us / G_USEC_PER_SEC;
+    Destination *d = memory;
+
+    if (!batch) {
+        return NULL;
+    }
+    d->rebased = true;
+    for (guint i = batch->payload->flows->len; i; i--) {
+        MscFlow *flow = batch->payload->flows->pdata[i - 1];
+        uint32_t timeout = nfct_get_attr_u32(flow, ATTR_TIMEOUT);
+
+        if (msc_payload_foreign(flow, d->selector)) {
+            note_missing(d, flow);
+        } else if (timeout <= age) {
+            /* The source sends it if it lives on; else it may say so. */
+            g_hash_table_add(d->staged, hash_of(flow));
+        } else {
+            nfct_set_attr_u32(flow, ATTR_TIMEOUT, timeout - (uint32_t)age);
+            continue;
+        }
+        g_ptr_array_remove_index(batch->payload->flows, i - 1);
+    }
+    /* These come with the last batch only. */
+    g_ptr_array_set_size(batch->payload->expects, 0);
+    msc_payload_tidy(batch->payload, d->selector);
+    return msc_batch_encode(batch);
+}
+
+bool msc_ct_destination_complete(gpointer memory, GError **errp)
+{
+    const Destination *d = memory;
+    g_autofree char *text = NULL;
+    GHashTableIter iter;
+    MscFlow *flow;
+    gpointer key;
+
+    g_hash_table_iter_init(&iter, d->missing);
+    if (!g_hash_table_iter_next(&iter, &key, NULL)) {
+        return true;
+    }
+    flow = msc_flow_of_key(key);
+    text = msc_flow_describe(flow);
+    nfct_destroy(flow);
+    g_set_error(errp, MSC_ERROR, MSC_ERROR_REFUSED,
+                "%u flows that the guest had when it was last here cannot be "
+                "staged: they are not the guest's by this host's "
+                "registration, or in use by others; one is %s",
+                g_hash_table_size(d->missing), text);
+    return false;
+}
+
 /* Tells of what this host had before; a master takes its expectations with
  * it. */
 static bool tell_replaced(Destination *d, const MscPayload *stale,
@@ -151,6 +228,28 @@ static bool withdraw(Destination *d, const GPtrArray *gone, GError **errp)
     }
     for (guint i = 0; i < gone->len; i++) {
         g_hash_table_remove(d->staged, hash_of(gone->pdata[i]));
+        note_found(d, gone->pdata[i]);
+    }
+    return true;
+}
+
+/* Takes out of @exist what of the base is somebody else's now. */
+static bool leave_clashes_out(Destination *d, GPtrArray *exist, GError **errp)
+{
+    for (guint i = exist->len; i; i--) {
+        g_autoptr(GPtrArray) clashes = g_ptr_array_new_with_free_func(g_free);
+        g_autoptr(GPtrArray) stale = msc_flows_new();
+        g_autoptr(GPtrArray) one = g_ptr_array_new();
+
+        g_ptr_array_add(one, exist->pdata[i - 1]);
+        if (!msc_conntrack_find_clashes(d->selector, one, stale, clashes,
+                                        errp)) {
+            return false;
+        }
+        if (clashes->len) {
+            note_missing(d, exist->pdata[i - 1]);
+            g_ptr_array_remove_index(exist, i - 1);
+        }
     }
     return true;
 }
@@ -181,10 +280,16 @@ static bool install(Destination *d, const MscBatch *batch, uint64_t transit_us,
     g_autoptr(GPtrArray) flows =
         msc_install_copies(batch->payload->flows, transit_us, true);
     g_autoptr(GPtrArray) exist = g_ptr_array_new();
+    bool based = d->rebased;
 
+    d->rebased = false;
+    for (guint i = 0; i < batch->payload->flows->len; i++) {
+        note_found(d, batch->payload->flows->pdata[i]);
+    }
     if (!msc_install_count_packets(batch->payload, errp) ||
         !withdraw(d, batch->gone, errp) ||
         !msc_install_flows(d->ct, flows, nothing, exist, errp) ||
+        (based && !leave_clashes_out(d, exist, errp)) ||
         !replace(d, exist, batch->payload->expects, replacing, opaque, errp)) {
         return false;
     }

@@ -16,6 +16,9 @@ bool msc_ct_destination_stage(gpointer memory, GBytes *bytes,
                               bool (*replacing)(GBytes *replaced, void *opaque,
                                                 GError **errp),
                               void *opaque, uint64_t *entries, GError **errp);
+GBytes *msc_ct_destination_rebase(gpointer memory, GBytes *bytes,
+                                  uint64_t age_us, GError **errp);
+bool msc_ct_destination_complete(gpointer memory, GError **errp);
 void msc_ct_destination_end(gpointer memory);
 bool msc_ct_unstage(const MscSelector *s, GBytes *bytes, GError **errp);
 bool msc_ct_restore(const MscSelector *s, GBytes *replaced, GError **errp);

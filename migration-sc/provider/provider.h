@@ -38,7 +38,32 @@ typedef struct {
     uint64_t backlog; /* changes that were seen and not sent */
     bool live;        /* everything was sent once; only changes follow */
     bool anew;        /* what was sent is void: this batch begins again */
+    uint32_t based;   /* so many more batches of the base are to be staged */
 } MscPrecopyProgress;
+
+/*
+ * What both hosts keep of the guest's state since its last migration between
+ * them: the batches of then, in order.  Neither outlives what it was given
+ * to.
+ */
+typedef struct {
+    /* 1: *@batch, and how long ago its time-outs held; 0: there are no more;
+     * -1: it cannot be read. */
+    int (*next)(void *opaque, GBytes **batch, uint64_t *age_us, GError **errp);
+    /* The first one again. */
+    bool (*rewind)(void *opaque, GError **errp);
+    void *opaque;
+} MscBase;
+
+/* How the guest's state differs from a base. */
+typedef struct {
+    uint64_t same, changed, added, gone; /* entries */
+    uint64_t bytes;                      /* of what would be sent */
+    uint64_t whole;                      /* the same without a base */
+} MscBaseDiff;
+
+/* Batches of a base in one step: some 10 ms of work on either host. */
+#define MSC_BASE_STEP 8
 
 /*
  * Sending ahead, while the guest runs; an optional part of a provider.
@@ -56,6 +81,8 @@ typedef struct {
  */
 typedef struct {
     uint16_t version; /* told in the admission; of batches and final */
+    /* Told in its place by who keeps bases; 0: this provider has none. */
+    uint16_t based;
 
     /* Both: what has to be done early, at the daemon's start.  @memo: a file
      * for what has to be remembered over a restart of it; NULL: forget. */
@@ -65,6 +92,11 @@ typedef struct {
      * Both outlive it, as does @selector. */
     gpointer (*source_begin)(const MscSelector *selector, GBytes *summary,
                              GBytes *answer, GError **errp);
+    /* The other host has @base, and stages it step by step as next says
+     * (progress->based, with no bytes) before anything else.  What of it is
+     * not so any more is sent, or withdrawn, like any change.  @base outlives
+     * @memory, or its next beginning anew. */
+    void (*source_base)(gpointer memory, const MscBase *base);
     /* No bytes: there is nothing to say now. */
     GBytes *(*next)(gpointer memory, size_t max, MscPrecopyProgress *progress,
                     GError **errp);
@@ -75,6 +107,10 @@ typedef struct {
     /* After the guest has gone: removes what is its own from this host. */
     bool (*retire)(const MscSelector *selector, GBytes *answer, GError **errp);
     void (*source_end)(gpointer memory);
+
+    /* Where the guest runs: what a migration based on @base would send. */
+    bool (*compare)(const MscSelector *selector, const MscBase *base,
+                    MscBaseDiff *diff, GError **errp);
 
     /* Destination. */
     gpointer (*destination_begin)(const MscSelector *selector);
@@ -87,6 +123,17 @@ typedef struct {
                   bool (*replacing)(GBytes *replaced, void *opaque,
                                     GError **errp),
                   void *opaque, uint64_t *entries, GError **errp);
+    /*
+     * A batch of the base, from @age_us ago, as one to stage now: without what
+     * is over or is not the guest's by @selector.  What of the result stands
+     * against entries of others is left out by the stage that follows.  Both
+     * may be withdrawn or sent again before the end, and must be if they were
+     * left out for any reason but time.
+     */
+    GBytes *(*rebase)(gpointer memory, GBytes *batch, uint64_t age_us,
+                      GError **errp);
+    /* The final batch is staged: is all there that the source counts on? */
+    bool (*complete)(gpointer memory, GError **errp);
     void (*destination_end)(gpointer memory);
     /* Undo, batch by batch; also after a crash, also of a batch that was not
      * staged or only in part. */

@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "ahead.h"
+#include "base.h"
 #include "batch.h"
 #include "error.h"
 #include "fault.h"
@@ -39,15 +40,37 @@ static void count_flows(MscTransfer *t)
     t->entry->progress.sent = t->entry->progress.total = flows;
 }
 
+static void begin(MscTransfer *t, MscAheadPart *part)
+{
+    if (!part->memory) {
+        part->memory =
+            part->provider->precopy->destination_begin(t->vm->selector);
+    }
+}
+
 bool msc_ahead_validate(MscTransfer *t, MscAheadPart *part, GBytes *data,
                         GError **errp)
 {
-    const MscPrecopy *precopy = part->provider->precopy;
+    begin(t, part);
+    return part->provider->precopy->validate(part->memory, data, errp);
+}
 
-    if (!part->memory) {
-        part->memory = precopy->destination_begin(t->vm->selector);
+static bool stage(MscTransfer *t, MscAheadPart *part, GBytes *data,
+                  uint64_t transit_us, GError **errp)
+{
+    Replacing r = { t, part };
+
+    /* On disk before it is in the kernel. */
+    if (!msc_staged_append(msc_hub_journal(t->hub), t->entry, MSC_STAGED_BATCH,
+                           part->provider->name, data, errp) ||
+        !MSC_FAULT_PASSES(BATCH_RECORDED, errp) ||
+        !part->provider->precopy->stage(part->memory, data, transit_us,
+                                        note_replaced, &r, &part->flows,
+                                        errp)) {
+        return false;
     }
-    return precopy->validate(part->memory, data, errp);
+    count_flows(t);
+    return MSC_FAULT_PASSES(BATCH_STAGED, errp);
 }
 
 bool msc_ahead_stage(MscTransfer *t, MscAheadPart *part, GBytes *data,
@@ -55,20 +78,65 @@ bool msc_ahead_stage(MscTransfer *t, MscAheadPart *part, GBytes *data,
 {
     uint64_t sent = boot_us + t->entry->boot_offset_us;
     uint64_t now = msc_boot_us();
-    Replacing r = { t, part };
 
-    /* On disk before it is in the kernel. */
-    if (!msc_staged_append(msc_hub_journal(t->hub), t->entry, MSC_STAGED_BATCH,
-                           part->provider->name, data, errp) ||
-        !MSC_FAULT_PASSES(BATCH_RECORDED, errp) ||
-        !part->provider->precopy->stage(part->memory, data,
-                                        now > sent ? now - sent : 0,
-                                        note_replaced, &r, &part->flows,
-                                        errp)) {
+    part->batches_came = true;
+    if (!stage(t, part, data, now > sent ? now - sent : 0, errp)) {
         return false;
     }
-    count_flows(t);
-    return MSC_FAULT_PASSES(BATCH_STAGED, errp);
+    msc_base_note(t, part, data, sent);
+    return true;
+}
+
+/* The next batch of the base, as it would be now. */
+static bool stage_of_base(MscTransfer *t, MscAheadPart *part, GError **errp)
+{
+    const MscPrecopy *precopy = part->provider->precopy;
+    g_autoptr(GBytes) kept = NULL;
+    g_autoptr(GBytes) data = NULL;
+    uint64_t when_us, now;
+    int got = part->base && !part->batches_came
+                  ? msc_base_reader_next(part->base, &kept, &when_us, errp)
+                  : 0;
+
+    if (!got) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
+                    "a batch of '%s' counts on more of a base than there is",
+                    part->provider->name);
+    }
+    if (got != 1) {
+        return false;
+    }
+    begin(t, part);
+    now = msc_boot_us();
+    part->whole = msc_base_reader_head(part->base)->whole;
+    data = precopy->rebase(part->memory, kept,
+                           now > when_us ? now - when_us : 0, errp);
+    if (!data || !precopy->validate(part->memory, data, errp) ||
+        !stage(t, part, data, 0, errp)) {
+        return false;
+    }
+    msc_base_note(t, part, kept, when_us);
+    return true;
+}
+
+static bool take_base_step(MscTransfer *t, const MscSection *s, GError **errp)
+{
+    MscAheadPart *part = msc_ahead_find(t, s->name);
+    uint32_t batches;
+    MscReader r;
+
+    msc_reader_init(&r, g_bytes_get_data(s->data, NULL),
+                    g_bytes_get_size(s->data));
+    if (!msc_reader_u32(&r, &batches) || !batches || batches > MSC_BASE_STEP ||
+        msc_reader_left(&r)) {
+        return msc_reader_error(&r, errp, "batch", "bad step of a base");
+    }
+    for (; batches; batches--) {
+        if (!stage_of_base(t, part, errp)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static void end(MscAheadPart *part)
@@ -78,6 +146,7 @@ static void end(MscAheadPart *part)
         part->memory = NULL;
     }
     part->flows = 0;
+    part->batches_came = false;
 }
 
 void msc_ahead_destination_end(MscTransfer *t)
@@ -146,6 +215,7 @@ static bool begin_anew(MscTransfer *t, GError **errp)
         return false;
     }
     msc_journal_remove_blob(msc_hub_journal(t->hub), t->entry, MSC_BLOB_STAGED);
+    msc_base_void_all(t);
     return true;
 }
 
@@ -165,9 +235,12 @@ static bool check_batch(MscTransfer *t, const MscBatchMessage *batch,
                         s->name, s->version);
             return false;
         }
+        if (batch->flags == MSC_BATCH_BASED) {
+            continue; /* it has no entries */
+        }
         if (g_bytes_get_size(s->data)
                 ? !msc_ahead_validate(t, part, s->data, errp)
-                : !batch->anew) {
+                : !(batch->flags & MSC_BATCH_ANEW)) {
             if (errp && !*errp) {
                 g_set_error(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
                             "a batch of '%s' without anything in it", s->name);
@@ -182,15 +255,20 @@ static bool take(MscTransfer *t, const MscBatchMessage *batch, GError **errp)
 {
     if ((t->entry->stage == MSC_STAGE_ADMITTED &&
          !msc_transfer_set_stage(t, MSC_STAGE_STAGED, false, errp)) ||
-        (batch->anew && !begin_anew(t, errp)) || !check_batch(t, batch, errp)) {
+        (batch->flags == MSC_BATCH_ANEW && !begin_anew(t, errp)) ||
+        !check_batch(t, batch, errp)) {
         return false;
     }
     for (guint i = 0; i < batch->sections->len; i++) {
         const MscSection *s = batch->sections->pdata[i];
 
-        if (g_bytes_get_size(s->data) &&
-            !msc_ahead_stage(t, msc_ahead_find(t, s->name), s->data,
-                             batch->boot_us, errp)) {
+        if (batch->flags == MSC_BATCH_BASED) {
+            if (!take_base_step(t, s, errp)) {
+                return false;
+            }
+        } else if (g_bytes_get_size(s->data) &&
+                   !msc_ahead_stage(t, msc_ahead_find(t, s->name), s->data,
+                                    batch->boot_us, errp)) {
             return false;
         }
     }

@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "ahead.h"
+#include "base.h"
 #include "batch.h"
 #include "error.h"
 #include "fault.h"
@@ -16,8 +17,9 @@ void msc_ahead_source_negotiate(MscTransfer *t)
     for (; *p; p++) {
         const MscSection *answer = msc_sections_find(t->answers, (*p)->name);
 
-        if (t->carries_batches && answer && msc_ahead_section(*p, answer)) {
-            msc_ahead_add(t, *p);
+        if (t->carries_batches && answer &&
+            msc_ahead_told(*p, answer->version)) {
+            msc_base_accept(t, msc_ahead_add(t, *p, answer->version));
         }
     }
 }
@@ -30,6 +32,56 @@ MscContextSealer *msc_source_sealer(MscTransfer *t, GError **errp)
     return t->sealer;
 }
 
+typedef struct {
+    MscTransfer *t;
+    MscAheadPart *part;
+} Reading;
+
+/* What is read of the base for the first time is the beginning of the next
+ * one, as on the other host. */
+static int read_base(void *opaque, GBytes **batch, uint64_t *age_us,
+                     GError **errp)
+{
+    const Reading *r = opaque;
+    uint64_t when_us, now = msc_boot_us();
+    int got;
+
+    if (!r->part->base) {
+        g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_STATE,
+                            "there is no base any more");
+        return -1;
+    }
+    got = msc_base_reader_next(r->part->base, batch, &when_us, errp);
+    if (got != 1) {
+        r->part->reread = true;
+        return got;
+    }
+    *age_us = now > when_us ? now - when_us : 0;
+    if (!r->part->reread) {
+        msc_base_note(r->t, r->part, *batch, when_us);
+    }
+    return 1;
+}
+
+static bool reread_base(void *opaque, GError **errp)
+{
+    const Reading *r = opaque;
+
+    r->part->reread = true;
+    return msc_base_reader_rewind(r->part->base, errp);
+}
+
+static void begin_with_base(MscTransfer *t, MscAheadPart *part)
+{
+    Reading *r = g_new(Reading, 1);
+
+    *r = (Reading){ t, part };
+    part->reading = (MscBase){ read_base, reread_base, r };
+    part->reread = false;
+    part->whole = msc_base_reader_head(part->base)->whole;
+    part->provider->precopy->source_base(part->memory, &part->reading);
+}
+
 static bool begin(MscTransfer *t, MscAheadPart *part, GError **errp)
 {
     const MscProvider *p = part->provider;
@@ -39,6 +91,9 @@ static bool begin(MscTransfer *t, MscAheadPart *part, GError **errp)
     part->memory = p->precopy->source_begin(t->vm->selector,
                                             summary ? summary->data : NULL,
                                             answer->data, errp);
+    if (part->memory && part->base) {
+        begin_with_base(t, part);
+    }
     return part->memory;
 }
 
@@ -48,6 +103,7 @@ static void end(MscAheadPart *part)
         part->provider->precopy->source_end(part->memory);
         part->memory = NULL;
     }
+    g_clear_pointer(&part->reading.opaque, g_free);
 }
 
 void msc_ahead_source_end(MscTransfer *t)
@@ -57,13 +113,14 @@ void msc_ahead_source_end(MscTransfer *t)
     }
 }
 
-/* @data: a batch of @part's, or no bytes if it only voids. */
-static GBytes *seal_batch(MscTransfer *t, const MscAheadPart *part, bool anew,
+/* @data: a batch of @part's, or no bytes if it only voids; with
+ * MSC_BATCH_BASED, how many batches of the base. */
+static GBytes *seal_batch(MscTransfer *t, MscAheadPart *part, uint16_t flags,
                           GBytes *data, GError **errp)
 {
     const MscProvider *p = part->provider;
     g_autoptr(GPtrArray) sections = msc_sections_new();
-    MscBatchMessage batch = { anew, msc_boot_us(), sections };
+    MscBatchMessage batch = { flags, msc_boot_us(), sections };
     MscContextSealer *sealer = msc_source_sealer(t, errp);
     g_autoptr(GBytes) plain = NULL;
     GBytes *chunk;
@@ -76,10 +133,28 @@ static GBytes *seal_batch(MscTransfer *t, const MscAheadPart *part, bool anew,
     plain = msc_batch_message_encode(&batch);
     chunk = msc_context_seal_batch(sealer, g_bytes_get_data(plain, NULL),
                                    g_bytes_get_size(plain), errp);
-    if (chunk) {
-        t->entry->stats.bytes += g_bytes_get_size(chunk);
+    if (!chunk) {
+        return NULL;
+    }
+    t->entry->stats.bytes += g_bytes_get_size(chunk);
+    if (flags & MSC_BATCH_ANEW) {
+        msc_base_void(part);
+    }
+    if (!(flags & MSC_BATCH_BASED) && g_bytes_get_size(data)) {
+        msc_base_note(t, part, data, batch.boot_us);
     }
     return chunk;
+}
+
+static GBytes *seal_base_step(MscTransfer *t, MscAheadPart *part,
+                              uint32_t batches, GError **errp)
+{
+    g_autoptr(GByteArray) count = g_byte_array_new();
+    g_autoptr(GBytes) data = NULL;
+
+    msc_put_u32(count, batches);
+    data = g_byte_array_free_to_bytes(g_steal_pointer(&count));
+    return seal_batch(t, part, MSC_BATCH_BASED, data, errp);
 }
 
 /* *@chunk: what @part has to say, or NULL. */
@@ -106,8 +181,13 @@ static bool next(MscTransfer *t, MscAheadPart *part, MscPrecopyStatus *status,
     status->sent += progress.sent;
     status->total += progress.total;
     status->backlog += progress.backlog;
+    if (progress.based) {
+        *chunk = seal_base_step(t, part, progress.based, errp);
+        return *chunk;
+    }
     if (progress.anew || g_bytes_get_size(data)) {
-        *chunk = seal_batch(t, part, progress.anew, data, errp);
+        *chunk =
+            seal_batch(t, part, progress.anew ? MSC_BATCH_ANEW : 0, data, errp);
         return *chunk;
     }
     return true;
@@ -164,7 +244,7 @@ GBytes *msc_ahead_final(MscTransfer *t, MscAheadPart *part,
     g_message("%s: changes of %s were missed when the guest stopped; all of "
               "it is collected",
               t->entry->name, part->provider->name);
-    chunk = seal_batch(t, part, true, nothing, errp);
+    chunk = seal_batch(t, part, MSC_BATCH_ANEW, nothing, errp);
     if (chunk) {
         g_queue_push_tail(t->chunks, chunk);
     }

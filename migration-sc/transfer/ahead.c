@@ -5,19 +5,40 @@
 
 #include <string.h>
 
+#include "base.h"
 #include "fault.h"
 
 uint16_t msc_ahead_version(const MscTransfer *t, const MscProvider *p)
 {
-    return t->carries_batches && p->precopy ? p->precopy->version : p->version;
+    if (!t->carries_batches || !p->precopy) {
+        return p->version;
+    }
+    return p->precopy->based ? p->precopy->based : p->precopy->version;
 }
 
-void msc_ahead_add(MscTransfer *t, const MscProvider *p)
+bool msc_ahead_told(const MscProvider *p, uint16_t version)
+{
+    return p->precopy && (version == p->precopy->version ||
+                          (p->precopy->based && version == p->precopy->based));
+}
+
+MscAheadPart *msc_ahead_add(MscTransfer *t, const MscProvider *p,
+                            uint16_t version)
 {
     MscAheadPart *part = g_new0(MscAheadPart, 1);
 
     part->provider = p;
+    part->keeps = version == p->precopy->based;
     g_ptr_array_add(t->ahead, part);
+    return part;
+}
+
+void msc_ahead_part_free(gpointer opaque)
+{
+    MscAheadPart *part = opaque;
+
+    msc_base_void(part);
+    g_free(part);
 }
 
 MscAheadPart *msc_ahead_find(const MscTransfer *t, const char *name)

@@ -9,6 +9,7 @@
 #ifndef MSC_TRANSFER_AHEAD_H
 #define MSC_TRANSFER_AHEAD_H
 
+#include "base-file.h"
 #include "transfer.h"
 
 typedef struct {
@@ -16,13 +17,29 @@ typedef struct {
     gpointer memory; /* of the provider; NULL before it begins */
     uint64_t flows;  /* destination: staged now */
     bool live;       /* source: all was sent once */
+
+    /* base.h */
+    bool keeps;          /* both hosts keep bases of it */
+    MscBaseReader *base; /* what both have; NULL if they do not, or not any
+                          * more */
+    MscBase reading;     /* source: the provider's view of that */
+    bool reread;         /* source: it was read to its end once */
+    bool batches_came;   /* destination: nothing of the base can follow */
+    uint64_t whole;      /* of the base that this migration began with */
+    MscBaseWriter *kept; /* the next base; NULL before its first batch */
+    bool lost;           /* it could not be written */
+    bool ended;          /* the final batch is in it */
 } MscAheadPart;
 
 /* The version to tell of @p in an admission. */
 uint16_t msc_ahead_version(const MscTransfer *t, const MscProvider *p);
-/* Both ends can: @p becomes a part. */
-void msc_ahead_add(MscTransfer *t, const MscProvider *p);
+/* Both ends can, as of version @version in the admission: @p becomes a part. */
+MscAheadPart *msc_ahead_add(MscTransfer *t, const MscProvider *p,
+                            uint16_t version);
+void msc_ahead_part_free(gpointer opaque);
 MscAheadPart *msc_ahead_find(const MscTransfer *t, const char *name);
+/* Does a section of an admission say that both ends can? */
+bool msc_ahead_told(const MscProvider *p, uint16_t version);
 /* Is the section the end of a pre-copy, rather than a whole payload? */
 bool msc_ahead_section(const MscProvider *p, const MscSection *s);
 

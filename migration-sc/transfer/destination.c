@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "ahead.h"
+#include "base.h"
 #include "error.h"
 #include "secret.h"
 #include "fault.h"
@@ -52,8 +53,8 @@ static bool admit_section(MscTransfer *t, const MscSection *s,
         uint16_t version = MIN(s->version, msc_ahead_version(t, p));
 
         msc_sections_add(answers, p->name, version, p->oldest, answer);
-        if (p->precopy && version == p->precopy->version) {
-            msc_ahead_add(t, p);
+        if (msc_ahead_told(p, version)) {
+            msc_ahead_add(t, p, version);
         }
     }
     return true;
@@ -168,6 +169,9 @@ GBytes *msc_destination_admit(MscTransfer *t, GBytes *bytes, const char *peer,
     g_ptr_array_unref(request.sections);
     if (!ok) {
         return NULL;
+    }
+    for (guint i = 0; i < t->ahead->len; i++) {
+        msc_base_offer(t, t->ahead->pdata[i], answers);
     }
     /* Each host's clock runs at the same speed but none agrees on the time;
      * the request's way here is the error, and it makes time-outs a bit
@@ -406,8 +410,10 @@ static bool install_ahead(MscTransfer *t, const MscSection *s, GError **errp)
     if (!msc_ahead_stage(t, part, s->data, t->context->boot_us, errp)) {
         return false;
     }
+    part->ended = true;
     t->entry->stats.flows += part->flows;
-    return true;
+    return !part->provider->precopy->complete ||
+           part->provider->precopy->complete(part->memory, errp);
 }
 
 static bool install_all(MscTransfer *t, GError **errp)
@@ -499,6 +505,7 @@ bool msc_destination_take(MscTransfer *t, GError **errp)
     }
     MSC_FAULT(COMMITTED);
     /* The guest may run: nothing below can change that. */
+    msc_base_keep(t);
     if (!load_context(t, &err)) {
         g_warning("%s: %s", t->entry->name, err->message);
         return true;
@@ -601,6 +608,7 @@ bool msc_destination_undo(MscTransfer *t, const char *why, GError **errp)
         return true;
     }
     MSC_FAULT(UNDO);
+    msc_base_void_all(t);
     if ((stage == MSC_STAGE_STAGED || stage == MSC_STAGE_READY) &&
         !uninstall_all(t, &err)) {
         g_warning("%s: cannot undo what was staged: %s", t->entry->name,

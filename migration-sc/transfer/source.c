@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "ahead.h"
+#include "base.h"
 #include "context.h"
 #include "error.h"
 #include "fault.h"
@@ -147,6 +148,21 @@ static bool queue_chunk(MscTransfer *t, GBytes *chunk)
     return true;
 }
 
+/* What ends the batches is the end of the next base. */
+static void note_final(MscTransfer *t, uint64_t boot_us)
+{
+    for (guint i = 0; i < t->ahead->len; i++) {
+        MscAheadPart *part = t->ahead->pdata[i];
+        const MscSection *s =
+            msc_sections_find(t->sections, part->provider->name);
+
+        if (s && msc_ahead_section(part->provider, s)) {
+            msc_base_note(t, part, s->data, boot_us);
+            part->ended = true;
+        }
+    }
+}
+
 static bool seal_all(MscTransfer *t, GError **errp)
 {
     g_autoptr(MscContext) context = msc_context_new();
@@ -178,6 +194,7 @@ static bool seal_all(MscTransfer *t, GError **errp)
                                              MIN(len - at, MSC_CHUNK_PLAIN_MAX),
                                              errp));
     }
+    note_final(t, context->boot_us);
     return ok && queue_chunk(t, msc_context_seal_end(sealer, errp));
 }
 
@@ -286,6 +303,7 @@ void msc_source_let_go(MscTransfer *t, const char *why)
 {
     g_autoptr(GError) err = NULL;
 
+    msc_base_keep(t);
     /* Or it would hear of all that is removed now. */
     msc_ahead_source_end(t);
     /* The guest is gone whether or not its leftovers are: say so, no more. */
@@ -308,6 +326,11 @@ void msc_transfer_after_reply(MscTransfer *t)
         msc_source_let_go(t, "");
     }
     t->retire_later = false;
+    if (msc_stage_is_final(t->entry->stage)) {
+        /* The last use of a file that was replaced frees its blocks, which
+         * takes milliseconds. */
+        msc_base_void_all(t);
+    }
     msc_transfer_unlock(t);
 }
 
@@ -325,6 +348,8 @@ bool msc_source_finish(MscTransfer *t, const GByteArray *in, GByteArray *out,
     if (entry->stage == MSC_STAGE_FINISHED) {
         return true;
     }
+    /* There before the answer is: the guest may come back at once. */
+    msc_base_keep(t);
     /* QEMU's migration has not ended before it has the answer. */
     if (entry->stats.flows > RETIRED_AT_ONCE) {
         t->retire_later = true;
@@ -340,6 +365,7 @@ bool msc_source_give_up(MscTransfer *t, const char *why, GError **errp)
     bool ok = true;
 
     msc_ahead_source_end(t);
+    msc_base_void_all(t);
     if (t->entry->stage == MSC_STAGE_THAWED || msc_transfer_close(t, why)) {
         return true;
     }

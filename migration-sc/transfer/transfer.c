@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "ahead.h"
+#include "base.h"
 #include "error.h"
 #include "fault.h"
 #include "secret.h"
@@ -19,6 +20,7 @@
 
 struct MscHub {
     char *config_dir;
+    char *state_dir;
     MscConfig *config;
     MscJournal *journal;
     const MscProvider *const *providers;
@@ -58,7 +60,7 @@ static MscTransfer *transfer_new(MscHub *hub, MscEntry *entry, MscVm *vm)
     t->epochs =
         g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
     t->chunks = g_queue_new();
-    t->ahead = g_ptr_array_new_with_free_func(g_free);
+    t->ahead = g_ptr_array_new_with_free_func(msc_ahead_part_free);
     g_mutex_init(&t->lock);
     g_mutex_init(&t->seen_lock);
     randombytes_buf(t->token, sizeof(t->token));
@@ -245,6 +247,7 @@ MscHub *msc_hub_new(const char *config_dir, const char *state_dir,
     MscHub *hub = g_new0(MscHub, 1);
 
     hub->config_dir = g_strdup(config_dir);
+    hub->state_dir = g_strdup(state_dir);
     hub->providers = providers;
     hub->transfers =
         g_ptr_array_new_with_free_func((GDestroyNotify)msc_transfer_unref);
@@ -254,7 +257,7 @@ MscHub *msc_hub_new(const char *config_dir, const char *state_dir,
     if (hub->config) {
         hub->journal = msc_journal_open(state_dir, errp);
     }
-    if (!hub->journal) {
+    if (!hub->journal || !msc_base_prepare(state_dir, errp)) {
         msc_hub_free(hub);
         return NULL;
     }
@@ -278,12 +281,18 @@ void msc_hub_free(MscHub *hub)
     msc_config_free(hub->config);
     g_mutex_clear(&hub->lock);
     g_free(hub->config_dir);
+    g_free(hub->state_dir);
     g_free(hub);
 }
 
 const char *msc_hub_config_dir(const MscHub *hub)
 {
     return hub->config_dir;
+}
+
+const char *msc_hub_state_dir(const MscHub *hub)
+{
+    return hub->state_dir;
 }
 
 const MscConfig *msc_hub_config(const MscHub *hub)

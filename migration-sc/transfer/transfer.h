@@ -79,6 +79,7 @@ MscHub *msc_hub_new(const char *config_dir, const char *state_dir,
                     const MscProvider *const *providers, GError **errp);
 void msc_hub_free(MscHub *hub);
 const char *msc_hub_config_dir(const MscHub *hub);
+const char *msc_hub_state_dir(const MscHub *hub);
 const MscConfig *msc_hub_config(const MscHub *hub);
 const MscProvider *const *msc_hub_providers(const MscHub *hub);
 MscJournal *msc_hub_journal(const MscHub *hub);

@@ -11,7 +11,7 @@ GBytes *msc_batch_message_encode(const MscBatchMessage *m)
 
     msc_put_u32(out, MSC_BATCH_MAGIC);
     msc_put_u16(out, MSC_BATCH_VERSION);
-    msc_put_u16(out, m->anew ? MSC_BATCH_ANEW : 0);
+    msc_put_u16(out, m->flags);
     msc_put_u64(out, m->boot_us);
     msc_sections_encode(m->sections, out);
     return g_byte_array_free_to_bytes(out);
@@ -21,7 +21,7 @@ bool msc_batch_message_decode(const void *data, size_t len, MscBatchMessage *m,
                               GError **errp)
 {
     static const char what[] = "batch of the security context";
-    uint16_t version, flags;
+    uint16_t version;
     MscBatchMessage decoded;
     uint32_t magic;
     MscReader r;
@@ -31,13 +31,13 @@ bool msc_batch_message_decode(const void *data, size_t len, MscBatchMessage *m,
         !msc_reader_u16(&r, &version) || version != MSC_BATCH_VERSION) {
         return msc_reader_error(&r, errp, what, "unknown version");
     }
-    if (!msc_reader_u16(&r, &flags) || flags & ~MSC_BATCH_ANEW) {
+    if (!msc_reader_u16(&r, &decoded.flags) ||
+        decoded.flags > MSC_BATCH_BASED) {
         return msc_reader_error(&r, errp, what, "unknown flags");
     }
     if (!msc_reader_u64(&r, &decoded.boot_us)) {
         return msc_reader_error(&r, errp, what, "cut short");
     }
-    decoded.anew = flags & MSC_BATCH_ANEW;
     decoded.sections = msc_sections_decode(&r, what, errp);
     if (!decoded.sections) {
         return false;

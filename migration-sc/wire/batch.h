@@ -12,11 +12,13 @@
 
 #include "sections.h"
 
-/* Flag: everything sent before is void. */
+/* Flags, one at most: everything sent before is void; each section is no batch
+ * but u32, how many more batches of the base are to be staged. */
 #define MSC_BATCH_ANEW 1
+#define MSC_BATCH_BASED 2
 
 typedef struct {
-    bool anew;
+    uint16_t flags;
     uint64_t boot_us;
     GPtrArray *sections; /* of MscSection, a provider's batch each */
 } MscBatchMessage;

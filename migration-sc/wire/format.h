@@ -53,6 +53,18 @@
 #define MSC_BATCH_OVERHEAD (4 + 2 + 2 + 8 + 2 + (2 + MSC_NAME_MAX) + 2 + 2 + 4)
 #define MSC_BATCH_PAYLOAD_MAX (MSC_CHUNK_PLAIN_MAX - MSC_BATCH_OVERHEAD)
 
+/* ---- bases (docs/context.md) ---- */
+
+#define MSC_BASE_MAGIC 0x4d53434cu /* "MSCL" */
+#define MSC_BASE_VERSION 1
+/* In an admission's answer: 16 migration id, 32 digest. */
+#define MSC_BASE_SECTION_SUFFIX ".base"
+#define MSC_BASE_SECTION_VERSION 1
+/* A batch in a base's file, and all of them, bytes; what was more is no base
+ * for the next migration. */
+#define MSC_BASE_RECORD_MAX (4u * 1024 * 1024)
+#define MSC_BASE_MAX (512ull * 1024 * 1024)
+
 /* ---- plain context (docs/context.md) ---- */
 
 #define MSC_CONTEXT_MAGIC 0x4d534358u /* "MSCX" */

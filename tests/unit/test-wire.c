@@ -69,7 +69,7 @@ static bool decode_batch(const void *data, size_t len, GError **errp)
 static void test_batch(void)
 {
     g_autoptr(GPtrArray) sections = msc_sections_new();
-    const MscBatchMessage batch = { true, 77, sections };
+    const MscBatchMessage batch = { MSC_BATCH_ANEW, 77, sections };
     g_autoptr(GBytes) data = g_bytes_new_static("abc", 3);
     g_autoptr(GBytes) bytes = NULL;
     MscBatchMessage back;
@@ -81,17 +81,33 @@ static void test_batch(void)
     whole.len = (guint)g_bytes_get_size(bytes);
     check_strict(&whole, decode_batch);
     g_assert_true(msc_batch_message_decode(whole.data, whole.len, &back, NULL));
-    g_assert_true(back.anew);
+    g_assert_cmpuint(back.flags, ==, MSC_BATCH_ANEW);
     g_assert_cmpuint(back.boot_us, ==, 77);
     g_assert_nonnull(msc_sections_find(back.sections, "conntrack"));
     g_ptr_array_unref(back.sections);
+}
+
+/* To begin anew and to count on what was before exclude each other. */
+static void test_batch_flags(void)
+{
+    g_autoptr(GPtrArray) sections = msc_sections_new();
+    MscBatchMessage batch = { 0, 77, sections };
+
+    for (; batch.flags < 8; batch.flags++) {
+        g_autoptr(GBytes) bytes = msc_batch_message_encode(&batch);
+        g_autoptr(GError) err = NULL;
+
+        g_assert_true(decode_batch(g_bytes_get_data(bytes, NULL),
+                                   g_bytes_get_size(bytes),
+                                   &err) == (batch.flags <= MSC_BATCH_BASED));
+    }
 }
 
 /* The largest batch of a provider with the longest name fits a chunk. */
 static void test_batch_fits(void)
 {
     g_autoptr(GPtrArray) sections = msc_sections_new();
-    const MscBatchMessage batch = { false, 77, sections };
+    const MscBatchMessage batch = { 0, 77, sections };
     g_autofree char *name = g_strnfill(MSC_NAME_MAX, 'x');
     g_autofree uint8_t *zero = g_malloc0(MSC_BATCH_PAYLOAD_MAX);
     g_autoptr(GBytes) data = g_bytes_new(zero, MSC_BATCH_PAYLOAD_MAX);
@@ -324,6 +340,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/wire/batch", test_batch);
+    g_test_add_func("/wire/batch-flags", test_batch_flags);
     g_test_add_func("/wire/batch-fits-a-chunk", test_batch_fits);
     g_test_add_func("/wire/context", test_context);
     g_test_add_func("/wire/sections-twice", test_sections_twice);
