@@ -34,7 +34,7 @@ void msc_cli_json_number(JsonBuilder *b, const char *name, gint64 number);
 typedef bool MscCommand(MscCli *cli, int argc, char **argv, GError **errp);
 
 MscCommand msc_cmd_keygen, msc_cmd_peer, msc_cmd_vm, msc_cmd_status,
-    msc_cmd_resolve, msc_cmd_check, msc_cmd_inspect, msc_cmd_snapshot,
-    msc_cmd_restore, msc_cmd_tunnel, msc_cmd_doctor;
+    msc_cmd_resolve, msc_cmd_check, msc_cmd_diff, msc_cmd_inspect,
+    msc_cmd_snapshot, msc_cmd_restore, msc_cmd_tunnel, msc_cmd_doctor;
 
 #endif

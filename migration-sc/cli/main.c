@@ -26,6 +26,7 @@ static const struct {
     { "vm", msc_cmd_vm, "add, list or remove guests" },
     { "status", msc_cmd_status, "what the daemon knows of migrations" },
     { "check", msc_cmd_check, "ask a host whether it would take a guest" },
+    { "diff", msc_cmd_diff, "what a migration back would send of a guest" },
     { "resolve", msc_cmd_resolve, "say where a guest is, after a cut" },
     { "inspect", msc_cmd_inspect, "print a file of security context" },
     { "snapshot", msc_cmd_snapshot, "save a guest's context to a file" },

@@ -1,5 +1,5 @@
 /*
- * The command line's requests: status, resolve, check.
+ * The command line's requests: status, resolve, check, diff.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -9,6 +9,7 @@
 
 #include "check.h"
 #include "control.h"
+#include "diff.h"
 #include "error.h"
 #include "identity.h"
 #include "msc-config.h"
@@ -90,6 +91,49 @@ static JsonNode *status(MscHub *hub, GError **errp)
     return json_builder_get_root(b);
 }
 
+static void add_diff(JsonBuilder *b, const MscDiff *d)
+{
+    json_builder_begin_object(b);
+    add_text(b, "provider", d->provider);
+    json_builder_set_member_name(b, "base");
+    json_builder_add_boolean_value(b, !d->why);
+    if (d->why) {
+        add_text(b, "why", d->why);
+    } else {
+        add_text(b, "peer", d->peer);
+        add_text(b, "migration", d->id);
+        add_number(b, "ended", (gint64)(d->wall_us / G_USEC_PER_SEC));
+        add_number(b, "same", (gint64)d->diff.same);
+        add_number(b, "changed", (gint64)d->diff.changed);
+        add_number(b, "new", (gint64)d->diff.added);
+        add_number(b, "gone", (gint64)d->diff.gone);
+        add_number(b, "bytes", (gint64)d->diff.bytes);
+        add_number(b, "whole_bytes", (gint64)d->diff.whole);
+    }
+    json_builder_end_object(b);
+}
+
+static JsonNode *diff(MscHub *hub, const char *vm, GError **errp)
+{
+    g_autoptr(GPtrArray) all = msc_diff(hub, vm, errp);
+    g_autoptr(JsonBuilder) b = NULL;
+
+    if (!all) {
+        return NULL;
+    }
+    b = json_builder_new();
+    json_builder_begin_object(b);
+    add_text(b, "vm", vm);
+    json_builder_set_member_name(b, "bases");
+    json_builder_begin_array(b);
+    for (guint i = 0; i < all->len; i++) {
+        add_diff(b, all->pdata[i]);
+    }
+    json_builder_end_array(b);
+    json_builder_end_object(b);
+    return json_builder_get_root(b);
+}
+
 static JsonNode *dispatch(MscHub *hub, const MscControlRequest *request,
                           GError **errp)
 {
@@ -98,6 +142,9 @@ static JsonNode *dispatch(MscHub *hub, const MscControlRequest *request,
 
     if (request->command == MSC_CONTROL_STATUS) {
         return status(hub, errp);
+    }
+    if (request->command == MSC_CONTROL_DIFF) {
+        return diff(hub, request->vm, errp);
     }
     if (request->command == MSC_CONTROL_CHECK
             ? !msc_check_ask(hub, request->vm, request->to, errp)

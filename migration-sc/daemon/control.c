@@ -14,6 +14,7 @@ static const char *const commands[] = {
     [MSC_CONTROL_STATUS] = "status",
     [MSC_CONTROL_RESOLVE] = "resolve",
     [MSC_CONTROL_CHECK] = "check",
+    [MSC_CONTROL_DIFF] = "diff",
 };
 
 /* Members that were there, and those that each command needs. */
@@ -30,6 +31,7 @@ static const int needs[] = {
     [MSC_CONTROL_STATUS] = HAS_COMMAND,
     [MSC_CONTROL_RESOLVE] = HAS_COMMAND | HAS_VM | HAS_HERE | HAS_FORCE,
     [MSC_CONTROL_CHECK] = HAS_COMMAND | HAS_VM | HAS_TO,
+    [MSC_CONTROL_DIFF] = HAS_COMMAND | HAS_VM,
 };
 
 void msc_control_request_clear(MscControlRequest *request)
@@ -306,6 +308,10 @@ JsonNode *msc_control_call(const char *socket_path,
         json_builder_add_string_value(b, request->vm);
         json_builder_set_member_name(b, "to");
         json_builder_add_string_value(b, request->to);
+    }
+    if (request->command == MSC_CONTROL_DIFF) {
+        json_builder_set_member_name(b, "vm");
+        json_builder_add_string_value(b, request->vm);
     }
     json_builder_end_object(b);
     fd = msc_unix_connect(socket_path, deadline, errp);

@@ -6,6 +6,7 @@
  *   {"command":"resolve","vm":UUID,"here":bool,"force":bool}
  *   the same with "code":TEXT, what the other host gave
  *   {"command":"check","vm":UUID,"to":NAME}
+ *   {"command":"diff","vm":UUID}
  *   {"error":TEXT} or {"result":{...}}
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -27,6 +28,7 @@ typedef enum {
     MSC_CONTROL_STATUS,
     MSC_CONTROL_RESOLVE,
     MSC_CONTROL_CHECK,
+    MSC_CONTROL_DIFF,
 } MscControlCommand;
 
 typedef struct {

@@ -582,6 +582,44 @@ static void test_guest_stops_early(void)
     }
 }
 
+static void assert_says(Pair *pair, int host, const char *const *words)
+{
+    g_autofree char *text = pair_cli_output(pair, host, "diff " PAIR_VM);
+
+    for (; *words; words++) {
+        if (!strstr(text, *words)) {
+            g_error("no '%s' in: %s", *words, text);
+        }
+    }
+}
+
+static void test_diff_tells(void)
+{
+    static const char *const none[] = { "no base", "no migration", NULL };
+    static const char *const same[] = { "host0", "1008 as there, 0 changed",
+                                        "0 new, 0 gone", "bytes: 0", NULL };
+    static const char *const some[] = {
+        "host0", "1001 as there, 4 changed, 3 new, 3 gone", NULL
+    };
+    static const char *const damaged[] = { "no base", "damaged", NULL };
+    Pair *pair = pair_new();
+    g_autofree char *json = NULL;
+    g_autofree char *path = base_path(pair, 1);
+
+    g_assert_cmpint(pair_cli(pair, 0, "diff " PAIR_VM2), ==, 1);
+    assert_says(pair, 0, none);
+    add_many(pair, 0);
+    migrate(pair, 0);
+    assert_says(pair, 1, same);
+    change_some(pair, 1, FIRST);
+    assert_says(pair, 1, some);
+    json = pair_cli_output(pair, 1, "diff --json " PAIR_VM);
+    g_assert_nonnull(strstr(json, "\"gone\" : 3"));
+    spoil(path, IS_DAMAGED);
+    assert_says(pair, 1, damaged);
+    pair_free(pair);
+}
+
 static void test_removed_with_the_guest(void)
 {
     Pair *pair;
@@ -616,6 +654,7 @@ int main(int argc, char **argv)
     ADD("base-outside-the-selector", test_base_outside_the_selector);
     ADD("crash-while-the-base-is-staged", test_crash_while_the_base_is_staged);
     ADD("guest-stops-early", test_guest_stops_early);
+    ADD("diff-tells", test_diff_tells);
     ADD("removed-with-the-guest", test_removed_with_the_guest);
     return g_test_run();
 }
