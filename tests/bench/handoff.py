@@ -6,6 +6,7 @@ import os
 import subprocess
 import tempfile
 
+from comeback import forget_bases, way_back
 from figures import Report
 from lab import GUEST, NAT, Lab, until
 import plot
@@ -72,6 +73,7 @@ def churn(host, count):
 
 def one(lab, count, secure, busy=False):
     """One migration: downtime in ms, and what query-migrate says of it."""
+    forget_bases(lab)
     for host in lab.hosts():
         host.ns("conntrack", "-F")
         host.start_qemu(incoming=host is lab.b, secure=secure)
@@ -178,8 +180,8 @@ def measure(options):
     report = Report(f"Switchover, STOP to RESUME, {runs} runs")
     r = rounds(report, flows, runs, options.quick)
     per_flow(report, runs, options.quick)
-    report.absent("return_bytes_vs_bulk", "all flows are sent, whatever the "
-                  "destination has of them")
+    with room_for_all(), Lab() as lab:
+        way_back(report, lab, inject, runs, options.quick)
     if options.plot:
         plot.lines(options.plot, "handoff", "Switchover with the context and "
                    "without", "flows", "STOP to RESUME, ms", [
