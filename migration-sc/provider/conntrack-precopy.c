@@ -6,16 +6,12 @@
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
-#include "conntrack-precopy.h"
+#include "conntrack-precopy-private.h"
 
 #include <string.h>
 
 #include "conntrack-admission.h"
-#include "conntrack-batch.h"
-#include "conntrack-collect.h"
-#include "conntrack-known.h"
 #include "conntrack-probe.h"
-#include "conntrack-watch.h"
 #include "error.h"
 
 /* Time-outs are refreshed without an event; so flows that have less than this
@@ -33,63 +29,26 @@
 
 int msc_conntrack_event_buffer = MSC_WATCH_BUFFER;
 
-typedef struct {
-    const MscSelector *selector;
-    GArray *there; /* of MscAddress: come with the guest; or NULL */
-    uint32_t expected;
-
-    MscCt *ct;
-    MscWatch *watch;
-    MscScan *scan;      /* of all flows, or NULL */
-    bool live;          /* it has ended once, and nothing of a base is left */
-    gint64 live_us;     /* since then */
-    guint restarts;     /* events were lost so often */
-    gint64 began_us;    /* the first scan */
-    gint64 scanned_us;  /* the last one ended */
-    bool refreshed;     /* the last batch was of a refresh */
-    GPtrArray *pending; /* read, not sent */
-    /* By key. */
-    GHashTable *touched; /* changed; value: 1 if one has ended */
-    GHashTable *silent;  /* tell nothing of themselves; value: fingerprint */
-    GHashTable *helped;  /* have a helper, so perhaps expectations; a set */
-    /* Sets of msc_flow_key_hash(). */
-    GHashTable *sent;   /* the other host has them */
-    GHashTable *behind; /* stay here, by policy */
-    /* What the other host had before; both NULL without one, and when it is
-     * settled what became of it. */
-    const MscBase *base;
-    MscKnown *known;
-    bool base_read;     /* to its end */
-    guint base_batches; /* of it that were read */
-    guint base_settled; /* of these, in the second reading */
-} Source;
-
 static GHashTable *keys_new(void)
 {
     return g_hash_table_new_full(g_bytes_hash, g_bytes_equal,
                                  (GDestroyNotify)g_bytes_unref, NULL);
 }
 
-static gpointer hash_of(GBytes *key)
+gpointer msc_ct_source_hash(GBytes *key)
 {
     return GSIZE_TO_POINTER(msc_flow_key_hash(key));
 }
 
-static bool is_sent(const Source *p, GBytes *key)
+static bool is_sent(const MscCtSource *p, GBytes *key)
 {
-    return g_hash_table_contains(p->sent, hash_of(key));
-}
-
-static void forget_base(Source *p)
-{
-    g_clear_pointer(&p->known, msc_known_free);
-    p->base = NULL;
+    return g_hash_table_contains(p->sent, msc_ct_source_hash(key));
 }
 
 /* Forgets everything that was sent, and listens anew. */
-static bool start(Source *p, GError **errp)
+static bool start(MscCtSource *p, GError **errp)
 {
-    forget_base(p);
+    msc_ct_source_forget_base(p);
     g_clear_pointer(&p->scan, msc_scan_free);
     g_clear_pointer(&p->watch, msc_watch_free);
     g_ptr_array_set_size(p->pending, 0);
@@ -106,7 +65,7 @@ static bool start(Source *p, GError **errp)
     return p->scan;
 }
 
-static bool read_summary(Source *p, GBytes *summary, GError **errp)
+static bool read_summary(MscCtSource *p, GBytes *summary, GError **errp)
 {
     MscReader r;
 
@@ -119,7 +78,7 @@ static bool read_summary(Source *p, GBytes *summary, GError **errp)
 gpointer msc_ct_source_begin(const MscSelector *selector, GBytes *summary,
                              GBytes *answer, GError **errp)
 {
-    Source *p = g_new0(Source, 1);
+    MscCtSource *p = g_new0(MscCtSource, 1);
 
     msc_watch_check();
     p->selector = selector;
@@ -138,22 +97,14 @@ gpointer msc_ct_source_begin(const MscSelector *selector, GBytes *summary,
     return p;
 }
 
-void msc_ct_source_base(gpointer memory, const MscBase *base)
-{
-    Source *p = memory;
-
-    p->base = base;
-    p->known = msc_known_new();
-}
-
 void msc_ct_source_end(gpointer memory)
 {
-    Source *p = memory;
+    MscCtSource *p = memory;
 
     if (!p) {
         return;
     }
-    forget_base(p);
+    msc_ct_source_forget_base(p);
     msc_scan_free(p->scan);
     msc_watch_free(p->watch);
     msc_ct_close(p->ct);
@@ -169,7 +120,7 @@ void msc_ct_source_end(gpointer memory)
 
 static void see(const MscFlow *flow, bool ended, void *opaque)
 {
-    Source *p = opaque;
+    MscCtSource *p = opaque;
     GBytes *key = msc_flow_key(flow);
 
     /* One that was the guest's and is no more (its mark changed) counts. */
@@ -182,8 +133,8 @@ static void see(const MscFlow *flow, bool ended, void *opaque)
     g_hash_table_replace(p->touched, key, GINT_TO_POINTER(ended));
 }
 
-/* Would this flow be of use on the other host? */
-static bool can_move(Source *p, const MscFlow *flow, bool *moves, GError **errp)
+bool msc_ct_source_can_move(MscCtSource *p, const MscFlow *flow, bool *moves,
+                            GError **errp)
 {
     g_autoptr(GBytes) key = NULL;
     MscAddress address;
@@ -201,17 +152,17 @@ static bool can_move(Source *p, const MscFlow *flow, bool *moves, GError **errp)
         return false;
     }
     key = msc_flow_key(flow);
-    g_hash_table_add(p->behind, hash_of(key));
+    g_hash_table_add(p->behind, msc_ct_source_hash(key));
     return true;
 }
 
-static bool belongs(const Source *p, const MscFlow *flow)
+static bool belongs(const MscCtSource *p, const MscFlow *flow)
 {
     return !msc_flow_is_scratch(flow) && msc_flow_belongs(flow, p->selector);
 }
 
 /* Asks the kernel for @keys (of GBytes); the same places in *@found. */
-static bool find(Source *p, const GPtrArray *keys, GPtrArray **found,
+static bool find(MscCtSource *p, const GPtrArray *keys, GPtrArray **found,
                  GError **errp)
 {
     g_autoptr(GPtrArray) tuples = msc_flows_new();
@@ -247,7 +198,7 @@ static GPtrArray *masters_wanted(const GPtrArray *flows, guint from,
 
 /* A batch is whole by itself: children bring their masters; up to a bound,
  * beyond which they become flows of their own. */
-static bool add_masters(Source *p, GPtrArray *flows, GError **errp)
+static bool add_masters(MscCtSource *p, GPtrArray *flows, GError **errp)
 {
     guint limit = flows->len + MAX(flows->len, MSC_BATCH_FLOWS);
     g_autoptr(GHashTable) have = keys_new();
@@ -284,12 +235,12 @@ static bool add_masters(Source *p, GPtrArray *flows, GError **errp)
 }
 
 /* Takes what cannot move out of @flows. */
-static bool leave_behind(Source *p, GPtrArray *flows, GError **errp)
+static bool leave_behind(MscCtSource *p, GPtrArray *flows, GError **errp)
 {
     for (guint i = flows->len; i; i--) {
         bool moves;
 
-        if (!can_move(p, flows->pdata[i - 1], &moves, errp)) {
+        if (!msc_ct_source_can_move(p, flows->pdata[i - 1], &moves, errp)) {
             return false;
         }
         if (!moves) {
@@ -311,15 +262,14 @@ static gpointer fingerprint(const MscFlow *flow)
     g_ptr_array_add(one, copy);
     msc_flows_encode(one, out);
     bytes = g_byte_array_free_to_bytes(g_steal_pointer(&out));
-    return hash_of(bytes);
+    return msc_ct_source_hash(bytes);
 }
 
-/* The other host will have @flow. */
-static void note_sent(Source *p, const MscFlow *flow)
+void msc_ct_source_note_sent(MscCtSource *p, const MscFlow *flow)
 {
     GBytes *key = msc_flow_key(flow);
 
-    g_hash_table_add(p->sent, hash_of(key));
+    g_hash_table_add(p->sent, msc_ct_source_hash(key));
     if (p->known) {
         msc_known_settle(p->known, key);
     }
@@ -332,15 +282,16 @@ static void note_sent(Source *p, const MscFlow *flow)
     g_bytes_unref(key);
 }
 
-static void note_gone(Source *p, GBytes *key)
+static void note_gone(MscCtSource *p, GBytes *key)
 {
-    g_hash_table_remove(p->sent, hash_of(key));
+    g_hash_table_remove(p->sent, msc_ct_source_hash(key));
     g_hash_table_remove(p->silent, key);
     g_hash_table_remove(p->helped, key);
 }
 
 /* Takes @flows into @batch, and remembers what the other host will have. */
-static bool fill(Source *p, MscBatch *batch, GPtrArray *flows, GError **errp)
+static bool fill(MscCtSource *p, MscBatch *batch, GPtrArray *flows,
+                 GError **errp)
 {
     if (!leave_behind(p, flows, errp) || !add_masters(p, flows, errp) ||
         !leave_behind(p, flows, errp)) {
@@ -349,7 +300,7 @@ static bool fill(Source *p, MscBatch *batch, GPtrArray *flows, GError **errp)
     g_ptr_array_extend_and_steal(batch->payload->flows, g_ptr_array_ref(flows));
     msc_payload_tidy(batch->payload, p->selector);
     for (guint i = 0; i < batch->payload->flows->len; i++) {
-        note_sent(p, batch->payload->flows->pdata[i]);
+        msc_ct_source_note_sent(p, batch->payload->flows->pdata[i]);
     }
     return true;
 }
@@ -370,7 +321,7 @@ static GPtrArray *take_out(GPtrArray *all, guint max)
 }
 
 /* A refresh is for what may run out on the other host meanwhile. */
-static void drop_long_lived(Source *p, guint from)
+static void drop_long_lived(MscCtSource *p, guint from)
 {
     guint below =
         MAX(REFRESH_BELOW_S, (guint)((g_get_monotonic_time() - p->began_us) /
@@ -384,37 +335,22 @@ static void drop_long_lived(Source *p, guint from)
     }
 }
 
-/* What the other host has as it is need not be sent. */
-static bool drop_known(Source *p, guint from, GError **errp)
+void msc_ct_source_go_live(MscCtSource *p)
 {
-    for (guint i = p->pending->len; i > from; i--) {
-        const MscFlow *flow = p->pending->pdata[i - 1];
-        bool moves;
-
-        if (!can_move(p, flow, &moves, errp)) {
-            return false;
-        }
-        /* One that does not is left of the base, and withdrawn. */
-        if (moves && msc_known_look(p->known, flow) != MSC_KNOWN_SAME) {
-            continue;
-        }
-        if (moves) {
-            note_sent(p, flow);
-        }
-        g_ptr_array_remove_index_fast(p->pending, i - 1);
-    }
-    return true;
-}
-
-static void go_live(Source *p)
-{
-    forget_base(p);
+    msc_ct_source_forget_base(p);
     p->live = true;
     p->live_us = g_get_monotonic_time();
 }
 
+void msc_ct_source_touch(MscCtSource *p, GBytes *key)
+{
+    if (!g_hash_table_contains(p->touched, key)) {
+        g_hash_table_insert(p->touched, g_bytes_ref(key), NULL);
+    }
+}
+
 /* One step of the scan. */
-static bool scan_some(Source *p, GError **errp)
+static bool scan_some(MscCtSource *p, GError **errp)
 {
     guint before = p->pending->len;
     bool done;
@@ -424,96 +360,21 @@ static bool scan_some(Source *p, GError **errp)
     }
     if (p->live) {
         drop_long_lived(p, before);
-    } else if (p->known && !drop_known(p, before, errp)) {
+    } else if (p->known && !msc_ct_source_drop_known(p, before, errp)) {
         return false;
     }
     if (done) {
         g_clear_pointer(&p->scan, msc_scan_free);
         p->scanned_us = g_get_monotonic_time();
         if (!p->live && !p->known) {
-            go_live(p);
+            msc_ct_source_go_live(p);
         }
-    }
-    return true;
-}
-
-static void touch(Source *p, GBytes *key)
-{
-    if (!g_hash_table_contains(p->touched, key)) {
-        g_hash_table_insert(p->touched, g_bytes_ref(key), NULL);
-    }
-}
-
-/* The next step of the base: the other host stages it, and here it counts as
- * sent.  False: it cannot be read. */
-static bool read_base(Source *p, MscPrecopyProgress *progress)
-{
-    while (!p->base_read && progress->based < MSC_BASE_STEP) {
-        g_autoptr(MscBatch) batch = NULL;
-        uint64_t age_us;
-        int got = msc_known_read(p->base, &batch, &age_us, NULL);
-
-        if (got < 0) {
-            return false;
-        }
-        if (!got) {
-            p->base_read = true;
-            return true;
-        }
-        msc_known_add(p->known, batch, age_us);
-        for (guint i = 0; i < batch->gone->len; i++) {
-            g_autoptr(GBytes) key = msc_flow_key(batch->gone->pdata[i]);
-
-            g_hash_table_remove(p->sent, hash_of(key));
-        }
-        for (guint i = 0; i < batch->payload->flows->len; i++) {
-            g_autoptr(GBytes) key =
-                msc_flow_key(batch->payload->flows->pdata[i]);
-
-            g_hash_table_add(p->sent, hash_of(key));
-        }
-        p->base_batches++;
-        progress->based++;
-    }
-    return true;
-}
-
-/* Of what the base has and the scan did not show, the next @max are asked
- * for, and withdrawn if they are not there.  False: it cannot be read. */
-static bool settle_base(Source *p, guint max)
-{
-    guint found = 0;
-
-    if (!p->base_settled && !p->base->rewind(p->base->opaque, NULL)) {
-        return false;
-    }
-    while (found < max && p->base_settled < p->base_batches) {
-        g_autoptr(MscBatch) batch = NULL;
-        uint64_t age_us;
-
-        if (msc_known_read(p->base, &batch, &age_us, NULL) != 1) {
-            return false;
-        }
-        p->base_settled++;
-        for (guint i = 0; i < batch->payload->flows->len; i++) {
-            g_autoptr(GBytes) key =
-                msc_flow_key(batch->payload->flows->pdata[i]);
-
-            if (msc_known_is_left(p->known, key)) {
-                msc_known_settle(p->known, key);
-                touch(p, key);
-                found++;
-            }
-        }
-    }
-    if (p->base_settled == p->base_batches) {
-        go_live(p);
     }
     return true;
 }
 
 /* Up to @max of the flows that changed, as they are now. */
-static bool changes(Source *p, MscBatch *batch, guint max, GError **errp)
+static bool changes(MscCtSource *p, MscBatch *batch, guint max, GError **errp)
 {
     g_autoptr(GPtrArray) keys =
         g_ptr_array_new_with_free_func((GDestroyNotify)g_bytes_unref);
@@ -534,7 +395,8 @@ static bool changes(Source *p, MscBatch *batch, guint max, GError **errp)
         bool there = found->pdata[i] && belongs(p, found->pdata[i]);
         bool moves = there;
 
-        if (there && !can_move(p, found->pdata[i], &moves, errp)) {
+        if (there &&
+            !msc_ct_source_can_move(p, found->pdata[i], &moves, errp)) {
             return false;
         }
         /* One that ended and began again is another one. */
@@ -545,23 +407,14 @@ static bool changes(Source *p, MscBatch *batch, guint max, GError **errp)
         if (moves) {
             g_ptr_array_add(flows, g_steal_pointer(&found->pdata[i]));
         } else if (!there) {
-            g_hash_table_remove(p->behind, hash_of(keys->pdata[i]));
+            g_hash_table_remove(p->behind, msc_ct_source_hash(keys->pdata[i]));
         }
         g_hash_table_remove(p->touched, keys->pdata[i]);
     }
     return fill(p, batch, flows, errp);
 }
 
-/* A base is read before the scan, and what is left of it settled after. */
-static bool go_on_with_base(Source *p, MscPrecopyProgress *progress)
-{
-    if (!p->base_read) {
-        return read_base(p, progress);
-    }
-    return p->scan || p->pending->len || settle_base(p, MSC_BATCH_FLOWS);
-}
-
-static void tell_progress(const Source *p, MscPrecopyProgress *progress)
+static void tell_progress(const MscCtSource *p, MscPrecopyProgress *progress)
 {
     progress->sent = g_hash_table_size(p->sent);
     progress->total =
@@ -574,7 +427,7 @@ static void tell_progress(const Source *p, MscPrecopyProgress *progress)
 }
 
 /* Reads on: to the end of a batch at first, then now and then a little. */
-static bool scan_for_batch(Source *p, GError **errp)
+static bool scan_for_batch(MscCtSource *p, GError **errp)
 {
     for (int i = 0; i < SCANNED_AT_ONCE && !p->live && p->scan &&
                     p->pending->len < MSC_BATCH_FLOWS;
@@ -600,7 +453,7 @@ static bool scan_for_batch(Source *p, GError **errp)
 GBytes *msc_ct_source_next(gpointer memory, size_t max,
                            MscPrecopyProgress *progress, GError **errp)
 {
-    Source *p = memory;
+    MscCtSource *p = memory;
     g_autoptr(MscBatch) batch = msc_batch_new();
     GBytes *bytes;
     bool lost;
@@ -612,7 +465,7 @@ GBytes *msc_ct_source_next(gpointer memory, size_t max,
     }
     p->restarts += lost;
     /* A base that cannot be read after all is none. */
-    if (!lost && p->known && !go_on_with_base(p, progress)) {
+    if (!lost && p->known && !msc_ct_source_step_base(p, progress)) {
         progress->based = 0;
         lost = true;
     }
@@ -670,7 +523,7 @@ static GPtrArray *keys_of(GHashTable *table)
 }
 
 /* Flows that tell nothing of themselves: has one changed? */
-static bool look_at_silent(Source *p, GError **errp)
+static bool look_at_silent(MscCtSource *p, GError **errp)
 {
     g_autoptr(GPtrArray) keys = keys_of(p->silent);
     g_autoptr(GPtrArray) found = NULL;
@@ -682,14 +535,14 @@ static bool look_at_silent(Source *p, GError **errp)
         if (!found->pdata[i] ||
             fingerprint(found->pdata[i]) !=
                 g_hash_table_lookup(p->silent, keys->pdata[i])) {
-            touch(p, keys->pdata[i]);
+            msc_ct_source_touch(p, keys->pdata[i]);
         }
     }
     return true;
 }
 
 /* Expectations, with their masters: these have to be in the same batch. */
-static bool add_expects(Source *p, MscBatch *batch, GError **errp)
+static bool add_expects(MscCtSource *p, MscBatch *batch, GError **errp)
 {
     g_autoptr(GPtrArray) keys = keys_of(p->helped);
     g_autoptr(GPtrArray) flows = msc_flows_new();
@@ -730,7 +583,7 @@ static bool add_expects(Source *p, MscBatch *batch, GError **errp)
 }
 
 /* The first scan goes on to its end, and what was read is read again. */
-static bool end_scan(Source *p, GError **errp)
+static bool end_scan(MscCtSource *p, GError **errp)
 {
     if (p->live) {
         g_clear_pointer(&p->scan, msc_scan_free);
@@ -743,7 +596,7 @@ static bool end_scan(Source *p, GError **errp)
     for (guint i = 0; i < p->pending->len; i++) {
         g_autoptr(GBytes) key = msc_flow_key(p->pending->pdata[i]);
 
-        touch(p, key);
+        msc_ct_source_touch(p, key);
     }
     g_ptr_array_set_size(p->pending, 0);
     return true;
@@ -752,13 +605,13 @@ static bool end_scan(Source *p, GError **errp)
 GBytes *msc_ct_source_final(gpointer memory, MscProviderStats *stats,
                             bool *lost, GError **errp)
 {
-    Source *p = memory;
+    MscCtSource *p = memory;
     g_autoptr(MscBatch) batch = msc_batch_new();
 
     if (!end_scan(p, errp) || !msc_watch_read(p->watch, see, p, lost, errp)) {
         return NULL;
     }
-    if (!*lost && p->known && !settle_base(p, G_MAXUINT)) {
+    if (!*lost && p->known && !msc_ct_source_settle_base(p, G_MAXUINT)) {
         *lost = true;
     }
     if (*lost) {
