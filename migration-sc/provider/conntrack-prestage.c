@@ -17,6 +17,7 @@
 #include "conntrack-batch.h"
 #include "conntrack-collect.h"
 #include "conntrack-install.h"
+#include "conntrack-watch.h"
 #include "error.h"
 #include "fault.h"
 
@@ -316,7 +317,18 @@ bool msc_ct_destination_stage(gpointer memory, GBytes *bytes,
     return true;
 }
 
-bool msc_ct_unstage(const MscSelector *s, GBytes *bytes, GError **errp)
+/* An entry that waits to be replaced is there with a batch's tuple, too. */
+static void keep_older(GPtrArray *flows, uint64_t since_us)
+{
+    for (guint i = flows->len; i; i--) {
+        if (msc_watch_began_before(flows->pdata[i - 1], since_us)) {
+            g_ptr_array_remove_index_fast(flows, i - 1);
+        }
+    }
+}
+
+bool msc_ct_unstage(const MscSelector *s, GBytes *bytes, uint64_t since_us,
+                    GError **errp)
 {
     g_autoptr(MscBatch) batch = msc_batch_decode(bytes, errp);
     g_autoptr(GPtrArray) there = msc_flows_new();
@@ -324,10 +336,12 @@ bool msc_ct_unstage(const MscSelector *s, GBytes *bytes, GError **errp)
     g_autoptr(MscCt) ct = batch ? msc_ct_open(errp) : NULL;
 
     /* What stands in the way may be why staging failed: it is not ours. */
-    return ct &&
-           msc_conntrack_find_clashes(s, batch->payload->flows, there, others,
-                                      errp) &&
-           msc_install_remove(ct, there, errp);
+    if (!ct || !msc_conntrack_find_clashes(s, batch->payload->flows, there,
+                                           others, errp)) {
+        return false;
+    }
+    keep_older(there, since_us);
+    return msc_install_remove(ct, there, errp);
 }
 
 bool msc_ct_restore(const MscSelector *s, GBytes *replaced, GError **errp)

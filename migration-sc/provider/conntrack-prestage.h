@@ -20,7 +20,8 @@ GBytes *msc_ct_destination_rebase(gpointer memory, GBytes *bytes,
                                   uint64_t age_us, GError **errp);
 bool msc_ct_destination_complete(gpointer memory, GError **errp);
 void msc_ct_destination_end(gpointer memory);
-bool msc_ct_unstage(const MscSelector *s, GBytes *bytes, GError **errp);
+bool msc_ct_unstage(const MscSelector *s, GBytes *bytes, uint64_t since_us,
+                    GError **errp);
 bool msc_ct_restore(const MscSelector *s, GBytes *replaced, GError **errp);
 bool msc_ct_retire_all(const MscSelector *s, GBytes *answer, GError **errp);
 

@@ -132,6 +132,13 @@ bool msc_watch_tells(const MscFlow *flow)
            nfct_get_attr_u64(flow, ATTR_TIMESTAMP_START) >= told_since;
 }
 
+bool msc_watch_began_before(const MscFlow *flow, uint64_t us)
+{
+    return nfct_attr_is_set(flow, ATTR_TIMESTAMP_START) > 0
+               ? nfct_get_attr_u64(flow, ATTR_TIMESTAMP_START) / 1000 < us
+               : is_on("timestamp");
+}
+
 MscWatch *msc_watch_new(int buffer, GError **errp)
 {
     static const unsigned groups[] = { NFNLGRP_CONNTRACK_NEW,

@@ -35,6 +35,10 @@ void msc_watch_check(void);
 /* Does @flow, as dumped, tell of itself?  No is always safe. */
 bool msc_watch_tells(const MscFlow *flow);
 
+/* Was @flow, as dumped, there before @us (CLOCK_REALTIME)?  False where the
+ * kernel stamps no flow. */
+bool msc_watch_began_before(const MscFlow *flow, uint64_t us);
+
 typedef struct MscWatch MscWatch;
 
 /* @buffer: bytes that the kernel may keep for us. */

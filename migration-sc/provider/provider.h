@@ -136,8 +136,10 @@ typedef struct {
     bool (*complete)(gpointer memory, GError **errp);
     void (*destination_end)(gpointer memory);
     /* Undo, batch by batch; also after a crash, also of a batch that was not
-     * staged or only in part. */
-    bool (*unstage)(const MscSelector *selector, GBytes *batch, GError **errp);
+     * staged or only in part.  @since_us: CLOCK_REALTIME before it was staged;
+     * what was there by then is not the batch's. */
+    bool (*unstage)(const MscSelector *selector, GBytes *batch,
+                    uint64_t since_us, GError **errp);
     bool (*restore)(const MscSelector *selector, GBytes *replaced,
                     GError **errp);
     /* As MscProvider.settle, of one batch, without memory. */

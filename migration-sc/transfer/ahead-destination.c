@@ -185,7 +185,7 @@ static bool undo_records(MscTransfer *t, MscStagedKind kind, GError **errp)
             ok = false;
         } else if (kind == MSC_STAGED_BATCH
                        ? !p->precopy->unstage(t->vm->selector, record.data,
-                                              ok ? errp : NULL)
+                                              record.when_us, ok ? errp : NULL)
                        : !p->precopy->restore(t->vm->selector, record.data,
                                               ok ? errp : NULL)) {
             ok = false;

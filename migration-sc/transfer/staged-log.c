@@ -13,7 +13,7 @@
 
 #define WHAT "journal, what was staged"
 /* A final batch may be as large as a context. */
-#define RECORD_MAX (MSC_CONTEXT_MAX + MSC_NAME_MAX + 16)
+#define RECORD_MAX (MSC_CONTEXT_MAX + MSC_NAME_MAX + 24)
 
 struct MscStagedReader {
     FILE *file;
@@ -35,6 +35,7 @@ bool msc_staged_append(MscJournal *journal, const MscEntry *entry,
     const void *bytes = g_bytes_get_data(data, &len);
 
     msc_put_u8(head, (uint8_t)kind);
+    msc_put_u64(head, (uint64_t)g_get_real_time());
     msc_put_string(head, provider);
     msc_put_u32(out, (uint32_t)(head->len + len));
     msc_put_bytes(out, head->data, head->len);
@@ -83,6 +84,7 @@ bool msc_staged_record_decode(const void *data, size_t len,
                               MscStagedRecord *record, GError **errp)
 {
     g_autofree char *provider = NULL;
+    uint64_t when_us;
     uint8_t kind;
     MscReader r;
 
@@ -91,10 +93,14 @@ bool msc_staged_record_decode(const void *data, size_t len,
         (kind != MSC_STAGED_BATCH && kind != MSC_STAGED_REPLACED)) {
         return msc_reader_error(&r, errp, WHAT, "unknown kind of record");
     }
+    if (!msc_reader_u64(&r, &when_us)) {
+        return msc_reader_error(&r, errp, WHAT, "record without a time");
+    }
     if (!msc_reader_string(&r, &provider, MSC_NAME_MAX)) {
         return msc_reader_error(&r, errp, WHAT, "record without a name");
     }
     record->kind = (MscStagedKind)kind;
+    record->when_us = when_us;
     record->provider = g_steal_pointer(&provider);
     record->data = g_bytes_new(r.pos, msc_reader_left(&r));
     return true;

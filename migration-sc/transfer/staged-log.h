@@ -3,8 +3,9 @@
  * so that a restarted helper, too, can undo exactly that.
  *
  * STATE/journal/ID.staged is a list of records: u32 length of what follows,
- * u8 kind, string name of the provider, bytes.  It only grows; a record that
- * is cut off at the end was never acted upon.
+ * u8 kind, u64 wall clock (us) when it was written, string name of the
+ * provider, bytes.  It only grows; a record that is cut off at the end was
+ * never acted upon.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -22,6 +23,7 @@ typedef enum {
 
 typedef struct {
     MscStagedKind kind;
+    uint64_t when_us; /* CLOCK_REALTIME; what it led to came later */
     char *provider;
     GBytes *data;
 } MscStagedRecord;

@@ -18,6 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fuzz_must(ok == !err);
     if (ok) {
         msc_put_u8(again, (uint8_t)record.kind);
+        msc_put_u64(again, record.when_us);
         msc_put_string(again, record.provider);
         msc_put_bytes(again, g_bytes_get_data(record.data, NULL),
                       g_bytes_get_size(record.data));

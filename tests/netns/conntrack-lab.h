@@ -51,9 +51,10 @@ void lab_create(MscFlow *flow);
 GPtrArray *lab_table(void);
 guint lab_count(void);
 /* Is exactly one table the other, in all that can be moved?  @transit_s: what
- * the second's time-outs have lost. */
+ * the second's time-outs have lost.  @late_s: what the first's have, since
+ * the second was made of them. */
 void lab_assert_same(const GPtrArray *before, const GPtrArray *after,
-                     bool lenient, guint transit_s);
+                     bool lenient, guint transit_s, guint late_s);
 
 /* The provider's verbs, which must succeed. */
 GBytes *lab_collect(const MscSelector *s, guint flows);

@@ -14,7 +14,9 @@ typedef struct {
     MscSelector *s;
     gpointer source, destination;
     MscPrecopyProgress progress;
+    gint64 began; /* g_get_monotonic_time() */
     GPtrArray *batches;  /* of GBytes: what the destination was given */
+    GArray *when;        /* of uint64_t: just before, CLOCK_REALTIME (us) */
     GPtrArray *replaced; /* of GBytes */
     uint64_t staged;
 } LabPrecopy;
@@ -33,6 +35,8 @@ void lab_precopy_bulk(LabPrecopy *l);
 gsize lab_precopy_final(LabPrecopy *l);
 /* To the destination; false with *@err if it is refused. */
 bool lab_precopy_stage(LabPrecopy *l, GBytes *batch, GError **err);
+/* The journal knows of it, and nothing else was done yet. */
+void lab_precopy_record(LabPrecopy *l, GBytes *batch);
 /* Undoes everything on the destination. */
 void lab_precopy_undo(LabPrecopy *l);
 /* Has the destination what the source has? */

@@ -49,7 +49,8 @@ static void assert_moves(const Hosts *h, const MscSelector *s,
     g_assert_cmpuint(lab_count(), ==, 0);
     lab_restore(s, payload, transit_us);
     after = lab_table();
-    lab_assert_same(before, after, true, (guint)(transit_us / G_USEC_PER_SEC));
+    lab_assert_same(before, after, true, (guint)(transit_us / G_USEC_PER_SEC),
+                    0);
 }
 
 static void move_test(gconstpointer opaque)

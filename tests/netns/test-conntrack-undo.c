@@ -149,7 +149,7 @@ static void test_abort_restores_the_table(void)
         g_assert_true(p->abort(s, payload, replaced, &err));
         g_clear_pointer(&after, g_ptr_array_unref);
         after = lab_table();
-        lab_assert_same(before, after, false, 0);
+        lab_assert_same(before, after, false, 0, 0);
         assert_untouched(before, after, OTHER);
     }
     lab_host_free(host);
@@ -171,7 +171,7 @@ static void test_abort_of_what_was_not_staged(void)
     replaced = p->prepare(s, payload, NULL);
     g_assert_true(p->abort(s, payload, replaced, NULL));
     after = lab_table();
-    lab_assert_same(before, after, false, 0);
+    lab_assert_same(before, after, false, 0, 0);
     assert_untouched(before, after, OTHER);
     lab_host_free(host);
 }
@@ -202,7 +202,7 @@ static void test_abort_of_half_a_stage(void)
     g_assert_cmpuint(during->len, !=, before->len);
     g_assert_true(p->abort(s, payload, replaced, NULL));
     after = lab_table();
-    lab_assert_same(before, after, false, 0);
+    lab_assert_same(before, after, false, 0, 0);
     lab_host_free(host);
 }
 
