@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Figures of a bench: medians with their spread, ratios, a table, JSON."""
 import json
+import random
 import statistics
 import sys
 
@@ -8,6 +9,21 @@ import sys
 def ratios(ours, theirs):
     """Run by run: the two stood side by side in each round."""
     return [a / b for a, b in zip(ours, theirs)]
+
+
+def compare(ours, theirs, how):
+    """@how(median of ours, median of theirs), and its bounds with 95 %
+    confidence, by drawing the runs again."""
+    draw = random.Random(1)
+
+    def medians(pick):
+        return how(statistics.median(pick(ours)),
+                   statistics.median(pick(theirs)))
+
+    drawn = sorted(medians(lambda runs: draw.choices(runs, k=len(runs)))
+                   for _ in range(2000))
+    value = medians(lambda runs: runs)
+    return value, min(value, drawn[50]), max(value, drawn[-51])
 
 
 class Report:
@@ -23,6 +39,14 @@ class Report:
             "name": name, "value": round(statistics.median(values), 4),
             "unit": unit, "runs": len(values),
             "min": round(min(values), 4), "max": round(max(values), 4),
+            "goal": f"{goal[0]} {goal[1]}" if goal else ""})
+
+    def comparison(self, name, unit, compared, runs, goal=None):
+        """@compared: as compare() gives it; its bounds stand for the spread."""
+        value, low, high = (round(x, 4) for x in compared)
+        self.figures.append({
+            "name": name, "value": value, "unit": unit, "runs": runs,
+            "min": low, "max": high,
             "goal": f"{goal[0]} {goal[1]}" if goal else ""})
 
     def absent(self, name, why):

@@ -6,6 +6,7 @@ import os
 import subprocess
 import tempfile
 
+import added
 from comeback import forget_bases, way_back
 from figures import Report
 from lab import GUEST, NAT, Lab, until
@@ -182,6 +183,7 @@ def measure(options):
     per_flow(report, runs, options.quick)
     with room_for_all(), Lab() as lab:
         way_back(report, lab, inject, runs, options.quick)
+    added.measure(report, runs, options.quick, inject)
     if options.plot:
         plot.lines(options.plot, "handoff", "Switchover with the context and "
                    "without", "flows", "STOP to RESUME, ms", [

@@ -279,13 +279,14 @@ class Lab:
                   "oifname mig tcp dport 4444 redirect to :5555")
 
     def migrate(self, source, destination, wait=True, capabilities=(),
-                listen=4444):
+                listen=4444, old=False):
+        """@old: a QEMU before 9.1, which ends if it cannot be incoming."""
         for host in source, destination:
             host.qmp.cmd("migrate-set-capabilities", capabilities=[
                 {"capability": c, "state": True} for c in capabilities])
         destination.qmp.cmd("migrate-incoming",
                             **{"uri": f"tcp:0.0.0.0:{listen}",
-                               "exit-on-error": False})
+                               **({} if old else {"exit-on-error": False})})
         source.qmp.hmp(f"migrate -d tcp:{destination.address}:4444")
         return self.wait(source) if wait else None
 
