@@ -157,9 +157,9 @@ void lab_precopy_assert_same(LabPrecopy *l)
     after = lab_table();
     /* On the source they have aged since they were read, and by less than a
      * second that shows in neither. */
-    lab_assert_same(
-        before, after, true, 0,
-        1 + (guint)((g_get_monotonic_time() - l->began) / G_USEC_PER_SEC));
+    lab_assert_same(before, after, true, 0,
+                    1 + (guint)((g_get_monotonic_time() - l->began) /
+                                G_USEC_PER_SEC));
     lab_enter(l->a);
 }
 

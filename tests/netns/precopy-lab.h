@@ -14,7 +14,7 @@ typedef struct {
     MscSelector *s;
     gpointer source, destination;
     MscPrecopyProgress progress;
-    gint64 began; /* g_get_monotonic_time() */
+    gint64 began;        /* g_get_monotonic_time() */
     GPtrArray *batches;  /* of GBytes: what the destination was given */
     GArray *when;        /* of uint64_t: just before, CLOCK_REALTIME (us) */
     GPtrArray *replaced; /* of GBytes */
