@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 
+from comeback import forget_bases
 from figures import compare
 from lab import GUEST, Lab, until
 
@@ -93,6 +94,7 @@ def load(host):
 
 def one(lab, flows, inject, moves, loaded=False, extra=None, **qemu):
     """Milliseconds from STOP to RESUME. @moves: do the flows?"""
+    forget_bases(lab)
     for host in lab.hosts():
         host.ns("conntrack", "-F")
         options = list(extra[host.name] if extra else ())
