@@ -37,11 +37,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         fuzz_must(times((const char *)data, size, "\"command\"") <= 1);
         fuzz_must(times((const char *)data, size, "\"here\"") <= 1);
     }
-    if (ok && request.command == MSC_CONTROL_RESOLVE) {
-        fuzz_must(request.vm && g_uuid_string_is_valid(request.vm));
-    } else if (ok) {
-        fuzz_must(!request.vm && !request.code && !request.here &&
-                  !request.force);
+    if (ok) {
+        fuzz_must(!request.vm == (request.command == MSC_CONTROL_STATUS));
+        fuzz_must(!request.vm || g_uuid_string_is_valid(request.vm));
+        fuzz_must(!request.to == (request.command != MSC_CONTROL_CHECK));
+    }
+    if (ok && request.command != MSC_CONTROL_RESOLVE) {
+        fuzz_must(!request.code && !request.here && !request.force);
     }
     msc_control_request_clear(&request);
     return 0;
