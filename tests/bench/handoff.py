@@ -11,6 +11,7 @@ from comeback import forget_bases, way_back
 from figures import Report
 from lab import GUEST, NAT, Lab, until
 import plot
+import total_time
 
 FLOWS = 0, 1000, 10000, 100000, 1000000
 QUICK = 0, 1000, 10000
@@ -184,6 +185,8 @@ def measure(options):
     with room_for_all(), Lab() as lab:
         way_back(report, lab, inject, runs, options.quick)
     added.measure(report, runs, options.quick, inject)
+    with room_for_all():
+        total_time.measure(report, runs, options.quick, inject)
     if options.plot:
         plot.lines(options.plot, "handoff", "Switchover with the context and "
                    "without", "flows", "STOP to RESUME, ms", [
