@@ -223,6 +223,10 @@ bool move_handshake(Move *m)
         shutdown(m->fd[0], SHUT_RDWR);
     }
     g_thread_join(thread);
+    for (int i = 0; i < 2; i++) {
+        g_test_message("handshake of host %d: %s", i,
+                       m->err[i] ? m->err[i]->message : "done");
+    }
     return m->channel[0] && m->channel[1];
 }
 
