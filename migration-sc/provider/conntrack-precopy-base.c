@@ -5,6 +5,7 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "conntrack-precopy-private.h"
+#include "error.h"
 
 void msc_ct_source_forget_base(MscCtSource *p)
 {
@@ -43,12 +44,13 @@ bool msc_ct_source_drop_known(MscCtSource *p, guint from, GError **errp)
 
 /* The next step of the base: the other host stages it, and here it counts as
  * sent.  False: it cannot be read. */
-static bool read_base(MscCtSource *p, MscPrecopyProgress *progress)
+static bool read_base(MscCtSource *p, MscPrecopyProgress *progress,
+                      GError **errp)
 {
     while (!p->base_read && progress->based < MSC_BASE_STEP) {
         g_autoptr(MscBatch) batch = NULL;
         uint64_t age_us;
-        int got = msc_known_read(p->base, &batch, &age_us, NULL);
+        int got = msc_known_read(p->base, &batch, &age_us, errp);
 
         if (got < 0) {
             return false;
@@ -75,18 +77,24 @@ static bool read_base(MscCtSource *p, MscPrecopyProgress *progress)
     return true;
 }
 
-bool msc_ct_source_settle_base(MscCtSource *p, guint max)
+bool msc_ct_source_settle_base(MscCtSource *p, guint max, GError **errp)
 {
     guint found = 0;
 
-    if (!p->base_settled && !p->base->rewind(p->base->opaque, NULL)) {
+    if (!p->base_settled && !p->base->rewind(p->base->opaque, errp)) {
         return false;
     }
     while (found < max && p->base_settled < p->base_batches) {
         g_autoptr(MscBatch) batch = NULL;
         uint64_t age_us;
 
-        if (msc_known_read(p->base, &batch, &age_us, NULL) != 1) {
+        int got = msc_known_read(p->base, &batch, &age_us, errp);
+
+        if (!got) {
+            g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
+                                "it has become shorter");
+        }
+        if (got != 1) {
             return false;
         }
         p->base_settled++;
@@ -107,11 +115,12 @@ bool msc_ct_source_settle_base(MscCtSource *p, guint max)
     return true;
 }
 
-bool msc_ct_source_step_base(MscCtSource *p, MscPrecopyProgress *progress)
+bool msc_ct_source_step_base(MscCtSource *p, MscPrecopyProgress *progress,
+                             GError **errp)
 {
     if (!p->base_read) {
-        return read_base(p, progress);
+        return read_base(p, progress, errp);
     }
     return p->scan || p->pending->len ||
-           msc_ct_source_settle_base(p, MSC_BATCH_FLOWS);
+           msc_ct_source_settle_base(p, MSC_BATCH_FLOWS, errp);
 }

@@ -62,9 +62,10 @@ void msc_ct_source_forget_base(MscCtSource *p);
 bool msc_ct_source_drop_known(MscCtSource *p, guint from, GError **errp);
 /* A base is read before the scan, and what is left of it settled after.
  * False: it cannot be read. */
-bool msc_ct_source_step_base(MscCtSource *p, MscPrecopyProgress *progress);
+bool msc_ct_source_step_base(MscCtSource *p, MscPrecopyProgress *progress,
+                             GError **errp);
 /* The scan is over: of what the base has and it did not show, the next @max
  * are asked for, and withdrawn if they are not there.  False: as above. */
-bool msc_ct_source_settle_base(MscCtSource *p, guint max);
+bool msc_ct_source_settle_base(MscCtSource *p, guint max, GError **errp);
 
 #endif

@@ -426,6 +426,14 @@ static void tell_progress(const MscCtSource *p, MscPrecopyProgress *progress)
                        g_get_monotonic_time() - p->live_us > CATCH_UP_MAX));
 }
 
+/* A base that cannot be read after all is none. */
+static void lose_base(const GError *err)
+{
+    g_message("conntrack: the guest's base cannot be read, all of it is sent: "
+              "%s",
+              err->message);
+}
+
 /* Reads on: to the end of a batch at first, then now and then a little. */
 static bool scan_for_batch(MscCtSource *p, GError **errp)
 {
@@ -455,6 +463,7 @@ GBytes *msc_ct_source_next(gpointer memory, size_t max,
 {
     MscCtSource *p = memory;
     g_autoptr(MscBatch) batch = msc_batch_new();
+    g_autoptr(GError) err = NULL;
     GBytes *bytes;
     bool lost;
 
@@ -464,8 +473,8 @@ GBytes *msc_ct_source_next(gpointer memory, size_t max,
         return NULL;
     }
     p->restarts += lost;
-    /* A base that cannot be read after all is none. */
-    if (!lost && p->known && !msc_ct_source_step_base(p, progress)) {
+    if (!lost && p->known && !msc_ct_source_step_base(p, progress, &err)) {
+        lose_base(err);
         progress->based = 0;
         lost = true;
     }
@@ -607,11 +616,13 @@ GBytes *msc_ct_source_final(gpointer memory, MscProviderStats *stats,
 {
     MscCtSource *p = memory;
     g_autoptr(MscBatch) batch = msc_batch_new();
+    g_autoptr(GError) err = NULL;
 
     if (!end_scan(p, errp) || !msc_watch_read(p->watch, see, p, lost, errp)) {
         return NULL;
     }
-    if (!*lost && p->known && !msc_ct_source_settle_base(p, G_MAXUINT)) {
+    if (!*lost && p->known && !msc_ct_source_settle_base(p, G_MAXUINT, &err)) {
+        lose_base(err);
         *lost = true;
     }
     if (*lost) {

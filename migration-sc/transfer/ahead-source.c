@@ -173,8 +173,8 @@ static bool next(MscTransfer *t, MscAheadPart *part, MscPrecopyStatus *status,
         return false;
     }
     if (progress.anew) {
-        g_message("%s: %s changed faster than could be followed; what was "
-                  "sent is sent again",
+        g_message("%s: what was sent of %s is void (it changed faster than "
+                  "could be followed, or its base is lost); it is sent again",
                   t->entry->name, part->provider->name);
     }
     part->live = progress.live;

@@ -27,6 +27,7 @@ typedef struct {
     bool batches_came;   /* destination: nothing of the base can follow */
     uint64_t whole;      /* of the base that this migration began with */
     MscBaseWriter *kept; /* the next base; NULL before its first batch */
+    char *replaced;      /* the file of the one before; to be removed */
     bool lost;           /* it could not be written */
     bool ended;          /* the final batch is in it */
 } MscAheadPart;

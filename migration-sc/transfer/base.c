@@ -265,6 +265,10 @@ void msc_base_void(MscAheadPart *part)
 {
     g_clear_pointer(&part->kept, msc_base_writer_free);
     g_clear_pointer(&part->base, msc_base_reader_free);
+    if (part->replaced) {
+        g_unlink(part->replaced);
+        g_clear_pointer(&part->replaced, g_free);
+    }
     part->lost = part->ended = false;
     part->whole = 0;
 }
@@ -284,6 +288,15 @@ static void keep(MscTransfer *t, MscAheadPart *part)
     uint64_t whole =
         part->whole ? part->whole : msc_base_writer_bytes(part->kept);
 
+    /* The guest may be stopped.  A file that is renamed over another one is
+     * written out by ext4 there and then (20 ms with a million flows), and the
+     * other's blocks are freed; so that one is put aside, and removed later.
+     * After a crash in between there is no base. */
+    part->replaced =
+        path_of(t->hub, t->entry->vm, part->provider->name, "replaced");
+    if (rename(path, part->replaced)) {
+        g_clear_pointer(&part->replaced, g_free);
+    }
     if (!msc_base_writer_finish(part->kept, path, msc_boot_us(),
                                 (uint64_t)g_get_real_time(), whole, &err)) {
         g_message("%s: %s: the next migration will send all of it: %s",

@@ -7,7 +7,8 @@
  * everything is sent.  docs/context.md, "Bases".
  *
  * STATE/base/UUID.PROVIDER is the base of a guest, UUID.PROVIDER.ID.new what
- * a migration under way writes.
+ * a migration under way writes, UUID.PROVIDER.replaced.new the one before until
+ * its guest runs.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -37,10 +38,12 @@ void msc_base_accept(MscTransfer *t, MscAheadPart *part);
  * host's CLOCK_BOOTTIME. */
 void msc_base_note(MscTransfer *t, MscAheadPart *part, GBytes *data,
                    uint64_t when_us);
-/* What was noted is void, and so is the base. */
+/* What was noted is void, and so is the base; and what msc_base_keep() put
+ * aside is removed, which takes milliseconds. */
 void msc_base_void(MscAheadPart *part);
 void msc_base_void_all(MscTransfer *t);
-/* The guest is on the other host, or here: what ended well is its base now. */
+/* The guest is on the other host, or here: what ended well is its base now.
+ * Quick, for the guest may be stopped. */
 void msc_base_keep(MscTransfer *t);
 
 #endif

@@ -31,16 +31,19 @@ def add(host, peer, count, state="ESTABLISHED"):
 
 
 def move(lab, source, destination, count):
-    """The bytes of the context."""
+    """The bytes of the context, and milliseconds from STOP to RESUME."""
     info = lab.migrate(source, destination)
     assert info["status"] == "completed", info
     assert until(destination.running)
     assert destination.flows() == count, (destination.flows(), count)
-    return info["security-context"]["context-bytes"]
+    source.qmp.cmd("query-status")
+    return (info["security-context"]["context-bytes"],
+            (destination.qmp.event_time("RESUME") -
+             source.qmp.event_time("STOP")) * 1000)
 
 
 def one(lab, inject, count):
-    """There and back: the second's bytes in parts of the first's."""
+    """There and back: what move() says of each."""
     part = count // 300
     forget_bases(lab)
     for host in lab.hosts():
@@ -50,17 +53,21 @@ def one(lab, inject, count):
     add(lab.a, ENDING, part)
     add(lab.a, CHANGING, part)
     assert until(lab.a.running)
-    whole = move(lab, lab.a, lab.b, count)
+    there = move(lab, lab.a, lab.b, count)
     lab.b.ns("conntrack", "-D", "-d", ENDING)
     lab.b.ns("conntrack", "-D", "-d", CHANGING)
     add(lab.b, CHANGING, part, "CLOSE_WAIT")
     add(lab.b, BEGINNING, part)
     lab.a.start_qemu(incoming=True)
-    return move(lab, lab.b, lab.a, count) / whole
+    return there, move(lab, lab.b, lab.a, count)
 
 
 def way_back(report, lab, inject, runs, quick):
     """@inject: (host, count) gives the guest its flows."""
+    results = [one(lab, inject, QUICK if quick else FLOWS)
+               for _ in range(runs)]
     report.figure("return_bytes_vs_bulk", "ratio",
-                  [one(lab, inject, QUICK if quick else FLOWS)
-                   for _ in range(runs)], GOAL)
+                  [back[0] / there[0] for there, back in results], GOAL)
+    # The second replaces the base that the first has left.
+    report.figure("downtime_ms_there", "ms", [there[1] for there, _ in results])
+    report.figure("downtime_ms_back", "ms", [back[1] for _, back in results])

@@ -9,9 +9,6 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
-#include <libmnl/libmnl.h>
-#include <linux/netfilter/nfnetlink.h>
-#include <linux/netfilter/nfnetlink_conntrack.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -19,6 +16,7 @@
 #include "conntrack-request.h"
 #include "error.h"
 #include "precopy-lab.h"
+#include "request.h"
 
 #define BATCH 64
 #define BATCH_MAX (256 * 1024)
@@ -40,18 +38,6 @@ static MscFlow *flow_number(guint i)
 
     return lab_flow(IPPROTO_TCP, GUEST, (uint16_t)(1024 + i % PORTS), peer,
                     443);
-}
-
-static struct nlmsghdr *put(char *buf, uint16_t type, uint16_t flags)
-{
-    struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
-    struct nfgenmsg *nfg;
-
-    nlh->nlmsg_type = (uint16_t)(NFNL_SUBSYS_CTNETLINK << 8 | type);
-    nlh->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | flags);
-    nfg = mnl_nlmsg_put_extra_header(nlh, sizeof(*nfg));
-    nfg->nfgen_family = AF_INET;
-    return nlh;
 }
 
 static struct mnl_socket *open_socket(void)

@@ -16,11 +16,10 @@
  */
 #include <arpa/inet.h>
 #include <gio/gio.h>
-#include <libmnl/libmnl.h>
 #include <libnetfilter_conntrack/libnetfilter_conntrack.h>
-#include <linux/netfilter/nfnetlink.h>
-#include <linux/netfilter/nfnetlink_conntrack.h>
 #include <stdbool.h>
+
+#include "request.h"
 
 #define NAME "org.qemu.VMState1"
 #define BATCH 64
@@ -35,18 +34,6 @@ static const char interface_xml[] =
     "<method name='Load'><arg type='ay' name='data' direction='in'/></method>"
     "<method name='Save'><arg type='ay' name='data' direction='out'/></method>"
     "</interface></node>";
-
-static struct nlmsghdr *put(char *buf, uint16_t type, uint16_t flags)
-{
-    struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
-    struct nfgenmsg *nfg;
-
-    nlh->nlmsg_type = (uint16_t)(NFNL_SUBSYS_CTNETLINK << 8 | type);
-    nlh->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | flags);
-    nfg = mnl_nlmsg_put_extra_header(nlh, sizeof(*nfg));
-    nfg->nfgen_family = AF_INET;
-    return nlh;
-}
 
 static struct mnl_socket *open_socket(void)
 {
