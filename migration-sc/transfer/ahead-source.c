@@ -4,6 +4,9 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "ahead.h"
+
+#include <time.h>
+
 #include "base.h"
 #include "batch.h"
 #include "error.h"
@@ -193,11 +196,25 @@ static bool next(MscTransfer *t, MscAheadPart *part, MscPrecopyStatus *status,
     return true;
 }
 
+uint64_t msc_ahead_pause_us(uint64_t used, unsigned percent)
+{
+    return MIN(used * (100 - percent) / percent, MSC_AHEAD_PAUSE_MAX);
+}
+
+static uint64_t used_us(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * G_USEC_PER_SEC + (uint64_t)now.tv_nsec / 1000;
+}
+
 bool msc_source_batch(MscTransfer *t, const GByteArray *in, GByteArray *out,
                       GError **errp)
 {
     MscPrecopyStatus status = { .state = MSC_PRECOPY_OFF };
     g_autoptr(GBytes) chunk = NULL;
+    uint64_t begun = used_us();
 
     (void)in;
     if (t->ahead->len && !MSC_FAULT_PASSES(BATCH, errp)) {
@@ -223,6 +240,12 @@ bool msc_source_batch(MscTransfer *t, const GByteArray *in, GByteArray *out,
     if (chunk) {
         msc_put_bytes(out, g_bytes_get_data(chunk, NULL),
                       g_bytes_get_size(chunk));
+    }
+    /* The other guests, and what the host forwards, need processors as well.
+     * Changes are few, and the guest may stop any time: they do not wait. */
+    if (status.state == MSC_PRECOPY_BULK) {
+        g_usleep(msc_ahead_pause_us(used_us() - begun,
+                                    msc_hub_config(t->hub)->precopy_cpu));
     }
     return true;
 }

@@ -52,6 +52,13 @@ void msc_ahead_source_negotiate(MscTransfer *t);
  */
 GBytes *msc_ahead_final(MscTransfer *t, MscAheadPart *part,
                         MscProviderStats *stats, GError **errp);
+/*
+ * Microseconds to rest after @used of work, so that it takes @percent of one
+ * processor; at most MSC_AHEAD_PAUSE_MAX, for a postcopy does not wait for
+ * the bulk.
+ */
+#define MSC_AHEAD_PAUSE_MAX 10000
+uint64_t msc_ahead_pause_us(uint64_t used, unsigned percent);
 /* Ends what still listens. */
 void msc_ahead_source_end(MscTransfer *t);
 /* The session's one sealer. */

@@ -85,7 +85,7 @@ MscConfig *msc_config_parse(const char *data, size_t len, GError **errp)
                                              "post-quantum",
                                              "handshake-timeout-ms", NULL };
     static const char *const handoff[] = { "helper-timeout-ms", "context",
-                                           "helper-port", NULL };
+                                           "helper-port", "precopy-cpu", NULL };
     static const MscKeyFileGroup groups[] = { { "transport", transport },
                                               { "handoff", handoff },
                                               { 0 } };
@@ -97,12 +97,15 @@ MscConfig *msc_config_parse(const char *data, size_t len, GError **errp)
     }
     config->handshake_timeout_ms = 5000;
     config->helper_timeout_ms = 10000;
+    config->precopy_cpu = 50;
     if (!msc_keyfile_uint(file, WHAT, "transport", "handshake-timeout-ms", 100,
                           600000, &config->handshake_timeout_ms, errp) ||
         !msc_keyfile_uint(file, WHAT, "handoff", "helper-timeout-ms", 100,
                           600000, &config->helper_timeout_ms, errp) ||
         !msc_keyfile_uint(file, WHAT, "handoff", "helper-port", 0, 65535,
                           &config->helper_port, errp) ||
+        !msc_keyfile_uint(file, WHAT, "handoff", "precopy-cpu", 20, 100,
+                          &config->precopy_cpu, errp) ||
         !parse_context(file, config, errp) ||
         !parse_crypto(file, config, errp)) {
         return NULL;

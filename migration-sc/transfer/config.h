@@ -18,6 +18,7 @@ typedef struct {
     bool context_optional;         /* [handoff] context= required */
     unsigned helper_timeout_ms;    /* [handoff] helper-timeout-ms= 10000 */
     unsigned helper_port;          /* [handoff] helper-port= 0: off */
+    unsigned precopy_cpu;          /* [handoff] precopy-cpu= 50, percent */
 } MscConfig;
 
 MscConfig *msc_config_load(const char *config_dir, GError **errp);

@@ -22,7 +22,7 @@ from lab import GUEST, Lab, until
 
 FLOWS, PEER_FLOWS = 10000, 5000
 # Few runs say little about a millisecond.
-IDLE_RUNS = 20
+MORE_RUNS = 20
 UNLIMITED = 100 << 30
 
 # Of one byte and back, median of many, in ms.
@@ -213,6 +213,7 @@ def measure(report, runs, quick, inject):
     with Lab() as lab:
         for host in lab.hosts():
             host.reconfigure("[handoff]\ncontext = optional\n")
-        of_idle(lab, report, runs if quick else max(runs, IDLE_RUNS), inject)
-        of_loaded(lab, report, runs, inject)
+        more = runs if quick else max(runs, MORE_RUNS)
+        of_idle(lab, report, more, inject)
+        of_loaded(lab, report, more, inject)
         against_vmstate(lab, report, runs, inject)

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "ahead.h"
 #include "config.h"
 #include "error.h"
 #include "identity.h"
@@ -133,6 +134,9 @@ static void test_config(void)
         { "[handoff]\ncontext=optional\n", NULL },
         { "[handoff]\ncontext=no\n", "context=no must be" },
         { "[handoff]\ncontext=\n", "context=" },
+        { "[handoff]\nprecopy-cpu=100\n", NULL },
+        { "[handoff]\nprecopy-cpu=19\n", "precopy-cpu" },
+        { "[handoff]\nprecopy-cpu=101\n", "precopy-cpu" },
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -195,6 +199,26 @@ static void test_suite_policy(void)
     }
 }
 
+static void test_precopy_share(void)
+{
+    static const struct {
+        uint64_t used;
+        unsigned percent;
+        uint64_t pause;
+    } rows[] = {
+        { 2000, 100, 0 },   { 2000, 50, 2000 },
+        { 2000, 20, 8000 }, { 3000, 75, 1000 },
+        { 0, 20, 0 },       { 1000000, 50, MSC_AHEAD_PAUSE_MAX },
+    };
+    g_autoptr(MscConfig) config = msc_config_parse("", 0, NULL);
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_assert_cmpuint(msc_ahead_pause_us(rows[i].used, rows[i].percent), ==,
+                         rows[i].pause);
+    }
+    g_assert_cmpuint(config->precopy_cpu, ==, 50);
+}
+
 static void test_journal(void)
 {
     g_autoptr(MscEntry) entry =
@@ -227,6 +251,7 @@ int main(int argc, char **argv)
     g_test_add_func("/config/peer", test_peer);
     g_test_add_func("/config/migration-sc.conf", test_config);
     g_test_add_func("/config/suite-policy", test_suite_policy);
+    g_test_add_func("/config/precopy-share", test_precopy_share);
     g_test_add_func("/journal/round-trip", test_journal);
     return g_test_run();
 }
