@@ -22,11 +22,14 @@
  * (nf_internals.h). */
 #define FILTER_IP_SRC 1u
 #define TIMEOUT_S 5
-#define SOCKET_BUFFER (4 * 1024 * 1024)
+
+int msc_ct_answer_buffer = 4 * 1024 * 1024;
 
 struct MscCt {
     struct mnl_socket *nl;
     uint32_t seq;
+    char *requests; /* a batch of them */
+    char *answers;  /* what was received last */
 };
 
 static bool kernel_error(GError **errp, const char *what)
@@ -39,7 +42,6 @@ static bool kernel_error(GError **errp, const char *what)
 MscCt *msc_ct_open(GError **errp)
 {
     struct timeval timeout = { .tv_sec = TIMEOUT_S };
-    int size = SOCKET_BUFFER;
     MscCt *ct = g_new0(MscCt, 1);
 
     ct->nl = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC);
@@ -51,9 +53,11 @@ MscCt *msc_ct_open(GError **errp)
         return NULL;
     }
     /* Best effort: the default holds a batch's answers as well. */
-    setsockopt(mnl_socket_get_fd(ct->nl), SOL_SOCKET, SO_RCVBUFFORCE, &size,
-               sizeof(size));
+    setsockopt(mnl_socket_get_fd(ct->nl), SOL_SOCKET, SO_RCVBUFFORCE,
+               &msc_ct_answer_buffer, sizeof(msc_ct_answer_buffer));
     ct->seq = (uint32_t)g_get_monotonic_time();
+    ct->requests = g_malloc0(BATCH * MSC_REQUEST_MAX);
+    ct->answers = g_malloc(ANSWER_MAX);
     return ct;
 }
 
@@ -63,6 +67,8 @@ void msc_ct_close(MscCt *ct)
         if (ct->nl) {
             mnl_socket_close(ct->nl);
         }
+        g_free(ct->requests);
+        g_free(ct->answers);
         g_free(ct);
     }
 }
@@ -135,12 +141,11 @@ static bool dump_begin(MscCt *ct, const struct nlmsghdr *request, GError **errp)
 static bool dump_next(MscCt *ct, mnl_cb_t take, void *opaque, bool *done,
                       GError **errp)
 {
-    g_autofree char *buf = g_malloc(ANSWER_MAX);
-    ssize_t n = mnl_socket_recvfrom(ct->nl, buf, ANSWER_MAX);
+    ssize_t n = mnl_socket_recvfrom(ct->nl, ct->answers, ANSWER_MAX);
 
     if (n > 0) {
-        n = mnl_cb_run(buf, (size_t)n, ct->seq, mnl_socket_get_portid(ct->nl),
-                       take, opaque);
+        n = mnl_cb_run(ct->answers, (size_t)n, ct->seq,
+                       mnl_socket_get_portid(ct->nl), take, opaque);
     }
     *done = n <= MNL_CB_STOP;
     return n >= 0 || kernel_error(errp, "reading the table");
@@ -374,14 +379,15 @@ typedef struct {
     MscCtVerb verb;
     gpointer *items;
     uint32_t first; /* sequence number of the batch's first */
-    guint count, left;
+    guint count;
     int *results;
     gpointer *found; /* or NULL */
 } Batch;
 
+/* The kernel tells of every request that fails, and works in order: the answer
+ * to the last one, which alone asks for it, says that all are through. */
 static bool send_batch(MscCt *ct, const Batch *b, GError **errp)
 {
-    g_autofree char *buf = g_malloc0(BATCH * MSC_REQUEST_MAX);
     bool expect = verbs[b->verb].expect;
     size_t used = 0;
 
@@ -389,12 +395,11 @@ static bool send_batch(MscCt *ct, const Batch *b, GError **errp)
         uint8_t family = expect
                              ? msc_expect_family(b->items[i])
                              : nfct_get_attr_u8(b->items[i], ATTR_ORIG_L3PROTO);
-        struct nlmsghdr *nlh =
-            put_header(buf + used,
-                       expect ? NFNL_SUBSYS_CTNETLINK_EXP
-                              : NFNL_SUBSYS_CTNETLINK,
-                       verbs[b->verb].type, NLM_F_ACK | verbs[b->verb].flags,
-                       ++ct->seq, family);
+        uint16_t ack = i == b->count - 1 ? NLM_F_ACK : 0;
+        struct nlmsghdr *nlh = put_header(
+            ct->requests + used,
+            expect ? NFNL_SUBSYS_CTNETLINK_EXP : NFNL_SUBSYS_CTNETLINK,
+            verbs[b->verb].type, ack | verbs[b->verb].flags, ++ct->seq, family);
 
         if (!verbs[b->verb].put(nlh, b->items[i])) {
             return kernel_error(errp, "cannot put a flow into a message");
@@ -402,52 +407,56 @@ static bool send_batch(MscCt *ct, const Batch *b, GError **errp)
         used += MNL_ALIGN(nlh->nlmsg_len);
         g_assert(nlh->nlmsg_len <= MSC_REQUEST_MAX);
     }
-    if (mnl_socket_sendto(ct->nl, buf, used) < 0) {
+    if (mnl_socket_sendto(ct->nl, ct->requests, used) < 0) {
         return kernel_error(errp, "cannot send requests");
     }
     return true;
 }
 
-/* Takes one answer; what is none of this batch's is a late one. */
-static void take_answer(Batch *b, const struct nlmsghdr *nlh)
+/* Takes one answer; what is none of this batch's is a late one.  True: it is
+ * the last. */
+static bool take_answer(Batch *b, const struct nlmsghdr *nlh)
 {
     uint32_t i = nlh->nlmsg_seq - b->first;
 
     if (i >= b->count) {
-        return;
+        return false;
     }
     if (nlh->nlmsg_type == NLMSG_ERROR) {
         const struct nlmsgerr *e = mnl_nlmsg_get_payload(nlh);
 
         b->results[i] = -e->error;
-        b->left--;
-    } else if (b->found && !b->found[i]) {
+        return i == b->count - 1;
+    }
+    if (b->found && !b->found[i]) {
         b->found[i] =
             verbs[b->verb].expect
                 ? (gpointer)msc_expect_parse(nlh, msc_expect_zone(b->items[i]))
                 : (gpointer)msc_ct_parse(nlh);
     }
+    return false;
 }
 
 static bool run_batch(MscCt *ct, Batch *b, GError **errp)
 {
-    g_autofree char *buf = g_malloc(ANSWER_MAX);
+    bool done = false;
 
     b->first = ct->seq + 1;
-    b->left = b->count;
+    memset(b->results, 0, b->count * sizeof(*b->results));
     if (!send_batch(ct, b, errp)) {
         return false;
     }
-    while (b->left) {
-        ssize_t n = mnl_socket_recvfrom(ct->nl, buf, ANSWER_MAX);
-        const struct nlmsghdr *nlh = (const struct nlmsghdr *)buf;
+    while (!done) {
+        /* An answer that had no room shows as ENOBUFS here. */
+        ssize_t n = mnl_socket_recvfrom(ct->nl, ct->answers, ANSWER_MAX);
+        const struct nlmsghdr *nlh = (const struct nlmsghdr *)ct->answers;
         int len = (int)n;
 
         if (n < 0) {
             return kernel_error(errp, "waiting for an answer");
         }
         for (; mnl_nlmsg_ok(nlh, len); nlh = mnl_nlmsg_next(nlh, &len)) {
-            take_answer(b, nlh);
+            done = take_answer(b, nlh) || done;
         }
     }
     return true;

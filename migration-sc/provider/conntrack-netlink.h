@@ -1,8 +1,9 @@
 /*
  * Talking to the kernel's ctnetlink: dumps, and batches of requests.
  *
- * Every request asks for an acknowledgement; nothing is assumed to have
- * worked.  A request that waits longer than five seconds fails.
+ * The last request of a batch asks for an acknowledgement; the kernel tells of
+ * each that fails before it, and an answer that was lost fails the batch.  A
+ * batch that waits longer than five seconds fails.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -13,6 +14,9 @@
 #include "conntrack-flow.h"
 
 typedef struct MscCt MscCt;
+
+/* Bytes for answers; tests make it smaller. */
+extern int msc_ct_answer_buffer;
 
 MscCt *msc_ct_open(GError **errp);
 void msc_ct_close(MscCt *ct);

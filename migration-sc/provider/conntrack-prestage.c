@@ -91,19 +91,24 @@ static bool check(const Destination *d, const MscBatch *batch, GError **errp)
     return msc_payload_check(batch->payload, d->selector, errp);
 }
 
+/* Nothing is remembered after it. */
+static MscBatch *take_decoded(Destination *d, GBytes *bytes, GError **errp)
+{
+    g_autoptr(GBytes) last = g_steal_pointer(&d->bytes);
+    g_autoptr(MscBatch) batch = g_steal_pointer(&d->batch);
+
+    return last == bytes ? g_steal_pointer(&batch)
+                         : msc_batch_decode(bytes, errp);
+}
+
 bool msc_ct_destination_validate(gpointer memory, GBytes *bytes, GError **errp)
 {
     Destination *d = memory;
-    g_autoptr(MscBatch) batch = d->bytes == bytes
-                                    ? g_steal_pointer(&d->batch)
-                                    : msc_batch_decode(bytes, errp);
+    g_autoptr(MscBatch) batch = take_decoded(d, bytes, errp);
 
-    g_clear_pointer(&d->bytes, g_bytes_unref);
     if (!batch || !check(d, batch, errp)) {
         return false;
     }
-    g_clear_pointer(&d->bytes, g_bytes_unref);
-    g_clear_pointer(&d->batch, msc_batch_free);
     d->bytes = g_bytes_ref(bytes);
     d->batch = g_steal_pointer(&batch);
     return true;
@@ -306,8 +311,8 @@ bool msc_ct_destination_stage(gpointer memory, GBytes *bytes,
                               uint64_t transit_us, Replacing *replacing,
                               void *opaque, uint64_t *entries, GError **errp)
 {
-    g_autoptr(MscBatch) batch = msc_batch_decode(bytes, errp);
     Destination *d = memory;
+    g_autoptr(MscBatch) batch = take_decoded(d, bytes, errp);
 
     if (!batch || (!d->ct && !(d->ct = msc_ct_open(errp))) ||
         !install(d, batch, transit_us, replacing, opaque, errp)) {
