@@ -277,21 +277,14 @@ static bool take(MscTransfer *t, const MscBatchMessage *batch, GError **errp)
 
 bool msc_ahead_take(MscTransfer *t, const GByteArray *plain, GError **errp)
 {
-    g_autoptr(GError) err = NULL;
     MscBatchMessage batch;
-    bool ok = msc_batch_message_decode(plain->data, plain->len, &batch, &err);
+    bool ok;
 
-    if (ok) {
-        ok = take(t, &batch, &err);
-        g_ptr_array_unref(batch.sections);
+    if (!msc_batch_message_decode(plain->data, plain->len, &batch, errp)) {
+        return false;
     }
-    if (!ok) {
-        if (!msc_destination_undo(t, err->message, NULL)) {
-            g_prefix_error(&err, "what was staged could not be undone either, "
-                                 "see the helper's log: ");
-        }
-        g_propagate_error(errp, g_steal_pointer(&err));
-    }
+    ok = take(t, &batch, errp);
+    g_ptr_array_unref(batch.sections);
     return ok;
 }
 

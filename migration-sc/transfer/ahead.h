@@ -65,7 +65,8 @@ void msc_ahead_source_end(MscTransfer *t);
 MscContextSealer *msc_source_sealer(MscTransfer *t, GError **errp);
 
 /* ahead-destination.c */
-/* Plain bytes of a batch: checked, journalled, staged. */
+/* Plain bytes of a batch: checked, journalled, staged; a part of it may be if
+ * that fails. */
 bool msc_ahead_take(MscTransfer *t, const GByteArray *plain, GError **errp);
 /* The same for the section that ends it, in two steps. */
 bool msc_ahead_validate(MscTransfer *t, MscAheadPart *part, GBytes *data,

@@ -219,8 +219,7 @@ static bool take_chunk(MscTransfer *t, MscChunkKind kind,
     return true;
 }
 
-bool msc_destination_stage(MscTransfer *t, const GByteArray *in,
-                           GByteArray *out, GError **errp)
+static bool open_chunk(MscTransfer *t, const GByteArray *in, GError **errp)
 {
     g_autoptr(GByteArray) plain = g_byte_array_new();
     MscChunkKind kind;
@@ -245,7 +244,27 @@ bool msc_destination_stage(MscTransfer *t, const GByteArray *in,
          take_chunk(t, kind, plain, errp);
     /* A context may hold IPsec keys. */
     msc_wipe(plain->data, plain->len);
-    if (!ok) {
+    return ok;
+}
+
+/* Undoes what was staged, for the reason @err, which goes to @errp. */
+static void refuse(MscTransfer *t, GError *err, GError **errp)
+{
+    if (!msc_destination_undo(t, err->message, NULL)) {
+        g_prefix_error(&err, "what was staged could not be undone either, see "
+                             "the helper's log: ");
+    }
+    g_propagate_error(errp, err);
+}
+
+bool msc_destination_stage(MscTransfer *t, const GByteArray *in,
+                           GByteArray *out, GError **errp)
+{
+    GError *err = NULL;
+
+    /* END would cover a chunk that was refused like the others. */
+    if (!open_chunk(t, in, &err)) {
+        refuse(t, err, errp);
         return false;
     }
     msc_put_u64(out, t->entry->progress.sent);
@@ -446,8 +465,8 @@ bool msc_destination_validate(MscTransfer *t, const GByteArray *in,
 {
     gint64 start = g_get_monotonic_time();
     g_autoptr(GPtrArray) replaced = NULL;
-    g_autoptr(GError) err = NULL;
     g_autoptr(GBytes) proof = NULL;
+    GError *err = NULL;
 
     (void)in;
     if (MSC_FAULT_PASSES(VALIDATE, &err) && decode_context(t, &err) &&
@@ -465,11 +484,7 @@ bool msc_destination_validate(MscTransfer *t, const GByteArray *in,
         msc_stats_encode(&t->entry->stats, proof, out);
         return true;
     }
-    if (!msc_destination_undo(t, err->message, NULL)) {
-        g_prefix_error(&err, "what was staged could not be undone either, see "
-                             "the helper's log: ");
-    }
-    g_propagate_error(errp, g_steal_pointer(&err));
+    refuse(t, err, errp);
     return false;
 }
 
