@@ -118,17 +118,24 @@ bool msc_cmd_status(MscCli *cli, int argc, char **argv, GError **errp)
     return show_status(cli, errp);
 }
 
+static const char *text_member(JsonObject *o, const char *name)
+{
+    return o ? json_object_get_string_member_with_default(o, name, "") : "";
+}
+
 static void print_resolved(const char *vm, bool here, JsonNode *result)
 {
     JsonObject *o =
         JSON_NODE_HOLDS_OBJECT(result) ? json_node_get_object(result) : NULL;
+    bool already =
+        o && json_object_get_boolean_member_with_default(o, "already", FALSE);
 
-    if (here) {
-        printf("The guest is this host's.\n");
-    } else if (o && json_object_has_member(o, "code")) {
-        printf("The guest is given up here. On the other host:\n"
-               "migration-sc resolve %s --here --code %s\n",
-               vm, json_object_get_string_member_with_default(o, "code", ""));
+    printf("The guest is %s%s: %s\n", here ? "this host's" : "given up here",
+           already ? " already" : "", text_member(o, "text"));
+    if (!here) {
+        printf("On the other host:\nmigration-sc resolve %s --here --code "
+               "%s\n",
+               vm, text_member(o, "code"));
     }
 }
 

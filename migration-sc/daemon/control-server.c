@@ -134,31 +134,54 @@ static JsonNode *diff(MscHub *hub, const char *vm, GError **errp)
     return json_builder_get_root(b);
 }
 
-static JsonNode *dispatch(MscHub *hub, const MscControlRequest *request,
-                          GError **errp)
+static JsonNode *check(MscHub *hub, const MscControlRequest *request,
+                       GError **errp)
 {
-    g_autoptr(JsonBuilder) b = NULL;
-    g_autofree char *given = NULL;
+    g_autoptr(JsonBuilder) b = json_builder_new();
 
-    if (request->command == MSC_CONTROL_STATUS) {
-        return status(hub, errp);
-    }
-    if (request->command == MSC_CONTROL_DIFF) {
-        return diff(hub, request->vm, errp);
-    }
-    if (request->command == MSC_CONTROL_CHECK
-            ? !msc_check_ask(hub, request->vm, request->to, errp)
-            : !msc_hub_resolve(hub, request->vm, request->here, request->code,
-                               request->force, &given, errp)) {
+    if (!msc_check_ask(hub, request->vm, request->to, errp)) {
         return NULL;
     }
-    b = json_builder_new();
     json_builder_begin_object(b);
-    if (given) {
-        add_text(b, "code", given);
+    json_builder_end_object(b);
+    return json_builder_get_root(b);
+}
+
+static JsonNode *resolve(MscHub *hub, const MscControlRequest *request,
+                         GError **errp)
+{
+    g_autoptr(JsonBuilder) b = json_builder_new();
+    g_auto(MscResolved) resolved = { 0 };
+
+    if (!msc_hub_resolve(hub, request->vm, request->here, request->code,
+                         request->force, &resolved, errp)) {
+        return NULL;
+    }
+    json_builder_begin_object(b);
+    json_builder_set_member_name(b, "already");
+    json_builder_add_boolean_value(b, resolved.already);
+    add_text(b, "text", resolved.text);
+    if (resolved.code) {
+        add_text(b, "code", resolved.code);
     }
     json_builder_end_object(b);
     return json_builder_get_root(b);
+}
+
+static JsonNode *dispatch(MscHub *hub, const MscControlRequest *request,
+                          GError **errp)
+{
+    switch (request->command) {
+    case MSC_CONTROL_STATUS:
+        return status(hub, errp);
+    case MSC_CONTROL_DIFF:
+        return diff(hub, request->vm, errp);
+    case MSC_CONTROL_CHECK:
+        return check(hub, request, errp);
+    case MSC_CONTROL_RESOLVE:
+        return resolve(hub, request, errp);
+    }
+    g_assert_not_reached();
 }
 
 void msc_server_control(MscHub *hub, int fd)

@@ -505,7 +505,7 @@ static bool load_context(MscTransfer *t, GError **errp)
     return t->context != NULL;
 }
 
-bool msc_destination_take(MscTransfer *t, GError **errp)
+bool msc_destination_take(MscTransfer *t, const char *why, GError **errp)
 {
     g_autoptr(GError) err = NULL;
 
@@ -513,7 +513,7 @@ bool msc_destination_take(MscTransfer *t, GError **errp)
         return true;
     }
     g_free(t->entry->error);
-    t->entry->error = g_strdup("");
+    t->entry->error = g_strdup(why);
     if (!MSC_FAULT_PASSES(COMMIT, errp) ||
         !msc_transfer_set_stage(t, MSC_STAGE_COMMITTED, true, errp)) {
         return false;
@@ -547,7 +547,7 @@ bool msc_destination_commit(MscTransfer *t, const GByteArray *in,
 
     if (!msc_proof_check(MSC_PROOF_RELEASE, in->data, in->len, entry->id,
                          entry->commitment[MSC_PROOF_RELEASE - 1], errp) ||
-        !msc_destination_take(t, errp)) {
+        !msc_destination_take(t, "", errp)) {
         return false;
     }
     proof = msc_proof_encode(MSC_PROOF_DONE, entry->id,

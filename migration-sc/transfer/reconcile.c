@@ -55,7 +55,7 @@ static bool take_or_leave(MscTransfer *t, GError **errp)
 {
     switch (msc_transfer_qemu(t)) {
     case MSC_QEMU_WAITS:
-        return msc_destination_take(t, errp);
+        return msc_destination_take(t, "", errp);
     case MSC_QEMU_IS_GONE:
         return msc_destination_undo(t, nobody, errp);
     default:

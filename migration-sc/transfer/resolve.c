@@ -72,7 +72,7 @@ static bool take_guest(MscTransfer *t, const char *code, bool force,
                msc_source_give_up(t, "resolved: the guest stays here", errp);
     }
     return code_allows(t, MSC_PROOF_RELEASE, code, force, errp) &&
-           msc_destination_take(t, errp);
+           msc_destination_take(t, "resolved: the guest is here", errp);
 }
 
 static bool give_guest_up(MscTransfer *t, GError **errp)
@@ -87,41 +87,72 @@ static bool give_guest_up(MscTransfer *t, GError **errp)
                                 errp);
 }
 
-static bool resolvable(const MscTransfer *t, bool here)
+/* "its migration to 'host1' is thawed: resolved: the guest stays here" */
+static char *describe(const MscEntry *entry)
 {
+    return g_strdup_printf("its migration %s '%s' is %s%s%s",
+                           entry->role == MSC_ROLE_SOURCE ? "to" : "from",
+                           entry->peer, msc_stage_name(entry->stage),
+                           *entry->error ? ": " : "", entry->error);
+}
+
+static bool decide(MscTransfer *t, bool here, const char *code, bool force,
+                   GError **errp)
+{
+    return here ? take_guest(t, code, force, errp) : give_guest_up(t, errp);
+}
+
+/* Nothing to decide: is it so already? */
+static bool is_so(MscTransfer *t, bool here, GError **errp)
+{
+    g_autofree char *text = describe(t->entry);
+
     switch (t->entry->stage) {
-    case MSC_STAGE_RELEASED:
-    case MSC_STAGE_READY:
-        return true;
+    case MSC_STAGE_COMMITTED:
+    case MSC_STAGE_THAWED:
+        if (!here) {
+            g_set_error(errp, MSC_ERROR, MSC_ERROR_STATE,
+                        "guest %s is this host's, which cannot give it up: %s",
+                        t->entry->name, text);
+        }
+        return here;
     case MSC_STAGE_FINISHED:
     case MSC_STAGE_ABORTED:
-        /* Given up already: the code may be asked for again. */
+        if (here) {
+            g_set_error(errp, MSC_ERROR, MSC_ERROR_STATE,
+                        "this host has given guest %s up, and cannot take it "
+                        "back: %s",
+                        t->entry->name, text);
+        }
         return !here;
     default:
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_STATE,
+                    "there is nothing to decide for guest %s: %s",
+                    t->entry->name, text);
         return false;
     }
 }
 
 bool msc_transfer_resolve(MscTransfer *t, bool here, const char *code,
-                          bool force, char **given, GError **errp)
+                          bool force, MscResolved *resolved, GError **errp)
 {
     bool source = t->entry->role == MSC_ROLE_SOURCE;
     MscProofKind kind = source ? MSC_PROOF_RELEASE : MSC_PROOF_ABANDON;
+    bool open = t->entry->stage == MSC_STAGE_RELEASED ||
+                t->entry->stage == MSC_STAGE_READY;
 
-    *given = NULL;
-    if (!resolvable(t, here)) {
-        /* It ended while the operator made up their mind. */
-        g_set_error(errp, MSC_ERROR, MSC_ERROR_STATE,
-                    "the migration of guest %s has ended meanwhile: it is %s",
-                    t->entry->name, msc_stage_name(t->entry->stage));
+    /* A helper may die once it has decided, and be asked again. */
+    if (open ? !decide(t, here, code, force, errp) : !is_so(t, here, errp)) {
         return false;
     }
-    if (here) {
-        return take_guest(t, code, force, errp);
-    }
-    if (!msc_stage_is_final(t->entry->stage) && !give_guest_up(t, errp)) {
-        return false;
-    }
-    *given = code_text(t->entry->token[kind - 1]);
+    resolved->already = !open;
+    resolved->text = describe(t->entry);
+    resolved->code = here ? NULL : code_text(t->entry->token[kind - 1]);
     return true;
+}
+
+void msc_resolved_clear(MscResolved *resolved)
+{
+    g_clear_pointer(&resolved->text, g_free);
+    g_clear_pointer(&resolved->code, g_free);
 }

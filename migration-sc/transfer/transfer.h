@@ -115,11 +115,19 @@ bool msc_transfer_undecided(MscTransfer *t, const void *vm);
 void msc_transfer_note_undecided(MscTransfer *t);
 bool msc_hub_verdict(MscHub *hub, const MscAttachMessage *attach, uid_t uid,
                      pid_t pid, MscVerdict *verdict, GError **errp);
-/* The operator's word on a migration whose end was cut off; see resolve.c.
- * @code: what the other host gave, or NULL.  *@given: with @here false, the
- * code for the other host, to be freed. */
+/* What the operator's word led to. */
+typedef struct {
+    bool already; /* it was so before; nothing changed */
+    char *text;   /* what the migration is now, and why: a sentence's end */
+    char *code;   /* for the other host, or NULL */
+} MscResolved;
+
+void msc_resolved_clear(MscResolved *resolved);
+/* The operator's word on a migration whose end was cut off; see resolve.c.  It
+ * may be repeated, but not taken back.  @code: what the other host gave, or
+ * NULL.  @resolved: filled, to be cleared. */
 bool msc_hub_resolve(MscHub *hub, const char *vm, bool here, const char *code,
-                     bool force, char **given, GError **errp);
+                     bool force, MscResolved *resolved, GError **errp);
 typedef enum {
     MSC_QEMU_WAITS,    /* it asks for the verdict */
     MSC_QEMU_MAY_COME, /* nobody asks yet, and there is time */
@@ -212,7 +220,7 @@ void msc_source_let_go(MscTransfer *t, const char *why);
 
 /* resolve.c; the lock is held. */
 bool msc_transfer_resolve(MscTransfer *t, bool here, const char *code,
-                          bool force, char **given, GError **errp);
+                          bool force, MscResolved *resolved, GError **errp);
 
 /* destination.c; the lock is held. */
 /* Would it be admitted?  Nothing changes. */
@@ -228,8 +236,9 @@ bool msc_destination_commit(MscTransfer *t, const GByteArray *in,
                             GByteArray *out, GError **errp);
 bool msc_destination_abort(MscTransfer *t, const GByteArray *in,
                            GByteArray *out, GError **errp);
-/* RELEASE came, one way or another: the guest may run here. */
-bool msc_destination_take(MscTransfer *t, GError **errp);
+/* RELEASE came, one way or another: the guest may run here.  @why: for the
+ * journal, "" if all went well. */
+bool msc_destination_take(MscTransfer *t, const char *why, GError **errp);
 bool msc_destination_undo(MscTransfer *t, const char *why, GError **errp);
 /* True while there is something left to settle. */
 bool msc_destination_settle(MscTransfer *t);
@@ -240,5 +249,6 @@ const MscProvider *msc_provider_find(const MscProvider *const *providers,
                                      const char *name);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(MscTransfer, msc_transfer_unref)
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(MscResolved, msc_resolved_clear)
 
 #endif

@@ -125,39 +125,45 @@ bool msc_hub_verdict(MscHub *hub, const MscAttachMessage *attach, uid_t uid,
     return ok;
 }
 
-/* Ended, and the code for the other host may be asked for again; tokens do
- * not change any more. */
-static bool match_given_up(MscTransfer *t, const void *vm)
+/* Says whose the guest is, or will; tokens that are there do not change. */
+static bool match_telling(MscTransfer *t, const void *vm)
 {
-    MscStage stage = (MscStage)g_atomic_int_get(&t->seen_stage);
-
-    return !strcmp(t->entry->vm, vm) &&
-           (stage == MSC_STAGE_FINISHED ||
-            /* What ended in its handshake has no code to give. */
-            (stage == MSC_STAGE_ABORTED &&
-             !sodium_is_zero(t->entry->token[MSC_PROOF_ABANDON - 1],
-                             MSC_PROOF_TOKEN_LEN)));
+    switch ((MscStage)g_atomic_int_get(&t->seen_stage)) {
+    case MSC_STAGE_OPEN:
+    case MSC_STAGE_TRANSPORT:
+    case MSC_STAGE_CLOSED:
+        return false;
+    case MSC_STAGE_ABORTED:
+        /* One that ended in its handshake says nothing of an older one, whose
+         * code may be asked for again. */
+        if (sodium_is_zero(t->entry->token[MSC_PROOF_ABANDON - 1],
+                           MSC_PROOF_TOKEN_LEN)) {
+            return false;
+        }
+        break;
+    default:
+        break;
+    }
+    return !strcmp(t->entry->vm, vm);
 }
 
 bool msc_hub_resolve(MscHub *hub, const char *vm, bool here, const char *code,
-                     bool force, char **given, GError **errp)
+                     bool force, MscResolved *resolved, GError **errp)
 {
     g_autoptr(MscTransfer) t = msc_hub_find(hub, msc_transfer_undecided, vm);
     bool ok;
 
-    if (!t && !here) {
-        t = msc_hub_find(hub, match_given_up, vm);
+    if (!t) {
+        t = msc_hub_find(hub, match_telling, vm);
     }
     if (!t) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_STATE,
-                    "no migration of guest %s waits for a decision on this "
-                    "host",
-                    vm);
+                    "this host knows no migration of guest %s", vm);
         return false;
     }
     msc_transfer_lock(t);
     ok = MSC_FAULT_PASSES(RESOLVE, errp) &&
-         msc_transfer_resolve(t, here, code, force, given, errp);
+         msc_transfer_resolve(t, here, code, force, resolved, errp);
     MSC_FAULT(RESOLVED);
     msc_transfer_unlock(t);
     return ok;

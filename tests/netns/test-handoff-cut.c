@@ -6,6 +6,7 @@
  */
 #include <signal.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "handoff-lab.h"
@@ -88,6 +89,87 @@ static void test_lost_release(void)
         move_free(m);
         pair_free(pair);
     }
+}
+
+static void assert_says(Pair *pair, int host, int status, const char *arguments,
+                        const char *words)
+{
+    g_autofree char *o = pair_options(pair, host);
+    g_autofree char *command =
+        g_strdup_printf("ip netns exec %s %s resolve " PAIR_VM " %s %s",
+                        pair->netns[host], g_getenv("MIGRATION_SC"), arguments,
+                        o);
+    g_autofree char *out = NULL, *err = NULL;
+    int got;
+
+    g_assert_true(g_spawn_command_line_sync(command, &out, &err, &got, NULL));
+    g_assert_cmpint(WEXITSTATUS(got), ==, status);
+    if (!strstr(status ? err : out, words)) {
+        g_error("'%s' does not say '%s': %s%s", arguments, words, out, err);
+    }
+}
+
+/* Whoever was told may be told again, also a helper that died in it; but not
+ * the opposite. */
+static void test_resolve_is_repeated(void)
+{
+    for (int there = 0; there < 2; there++) {
+        Pair *pair = pair_new();
+        Move *m = move_new(pair, 0);
+        g_autoptr(GBytes) ready = NULL;
+        g_autoptr(GBytes) release = NULL;
+        g_autofree char *code = NULL;
+        g_autofree char *here = NULL;
+
+        assert_says(pair, there, 1, "--here", "knows no migration");
+        assert_says(pair, there, 1, "--there", "knows no migration");
+        g_assert_true(move_handshake(m));
+        assert_says(pair, 0, 1, "--here", "nothing to decide");
+        move_collect(m);
+        g_assert_true(move_stage(m, m->chunks));
+        ready = move_validate(m);
+        g_assert_cmpint(msc_client_release(m->client[0], PROOF(ready), &release,
+                                           NULL),
+                        ==, MSC_RELEASE_SENT);
+        code = give_up(pair, !there);
+        here = g_strconcat("--here --code ", code, NULL);
+        assert_says(pair, there, 0, here, "this host's:");
+        for (int again = 0; again < 2; again++) {
+            assert_says(pair, there, 0, here, "this host's already:");
+            assert_says(pair, there, 0, "--here",
+                        there ? "from 'host0' is committed: resolved"
+                              : "to 'host1' is thawed: resolved");
+            assert_says(pair, there, 1, "--there", "cannot give it up");
+            assert_says(pair, !there, 0, "--there", "given up here already:");
+            assert_says(pair, !there, 0, "--there", code);
+            assert_says(pair, !there, 1, "--here --force", "take it back");
+            pair_stop_daemon(pair, 0);
+            pair_start_daemon(pair, 0);
+            pair_stop_daemon(pair, 1);
+            pair_start_daemon(pair, 1);
+        }
+        g_assert_cmpint(pair_count_flows(pair, 0), ==, there ? 0 : PAIR_FLOWS);
+        g_assert_cmpint(pair_count_flows(pair, 1), ==, there ? PAIR_FLOWS : 0);
+        move_free(m);
+        pair_free(pair);
+    }
+}
+
+/* Nothing was cut: each host knows whose the guest is, by the last of its
+ * migrations and not by an older one. */
+static void test_resolve_of_what_ended_well(void)
+{
+    Pair *pair = pair_new();
+
+    pair_migrate(pair, 0);
+    assert_says(pair, 0, 1, "--here", "is finished");
+    assert_says(pair, 1, 0, "--here", "is committed");
+    pair_migrate(pair, 1);
+    assert_says(pair, 0, 0, "--here", "is committed");
+    assert_says(pair, 0, 1, "--there", "is committed");
+    assert_says(pair, 1, 1, "--here", "is finished");
+    assert_says(pair, 1, 0, "--there", "--code");
+    pair_free(pair);
 }
 
 /* The other host is lost for good: the operator takes the guest by force. */
@@ -279,6 +361,10 @@ int main(int argc, char **argv)
     }
     signal(SIGPIPE, SIG_IGN);
     g_test_add_func("/handoff-cut/lost-release", test_lost_release);
+    g_test_add_func("/handoff-cut/resolve-is-repeated",
+                    test_resolve_is_repeated);
+    g_test_add_func("/handoff-cut/resolve-of-what-ended-well",
+                    test_resolve_of_what_ended_well);
     g_test_add_func("/handoff-cut/lost-host", test_lost_host);
     g_test_add_func("/handoff-cut/restart-in-switchover",
                     test_restart_in_switchover);
