@@ -4,6 +4,9 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "ahead.h"
+
+#include <string.h>
+
 #include "base.h"
 #include "batch.h"
 #include "error.h"
@@ -21,13 +24,20 @@ typedef struct {
     const MscAheadPart *part;
 } Replacing;
 
+/* On disk before it is in the kernel. */
+static bool record(MscTransfer *t, const MscAheadPart *part, MscStagedKind kind,
+                   GBytes *data, GError **errp)
+{
+    return msc_staged_append(msc_hub_journal(t->hub), t->entry, kind,
+                             part->provider->name, data,
+                             msc_hub_config(t->hub)->precopy_disk_mib, errp);
+}
+
 static bool note_replaced(GBytes *replaced, void *opaque, GError **errp)
 {
     const Replacing *r = opaque;
 
-    return msc_staged_append(msc_hub_journal(r->t->hub), r->t->entry,
-                             MSC_STAGED_REPLACED, r->part->provider->name,
-                             replaced, errp);
+    return record(r->t, r->part, MSC_STAGED_REPLACED, replaced, errp);
 }
 
 static void count_flows(MscTransfer *t)
@@ -60,9 +70,7 @@ static bool stage(MscTransfer *t, MscAheadPart *part, GBytes *data,
 {
     Replacing r = { t, part };
 
-    /* On disk before it is in the kernel. */
-    if (!msc_staged_append(msc_hub_journal(t->hub), t->entry, MSC_STAGED_BATCH,
-                           part->provider->name, data, errp) ||
+    if (!record(t, part, MSC_STAGED_BATCH, data, errp) ||
         !MSC_FAULT_PASSES(BATCH_RECORDED, errp) ||
         !part->provider->precopy->stage(part->memory, data, transit_us,
                                         note_replaced, &r, &part->flows,
@@ -156,8 +164,10 @@ void msc_ahead_destination_end(MscTransfer *t)
     }
 }
 
-/* Every record of @kind: unstaged, or put back. */
-static bool undo_records(MscTransfer *t, MscStagedKind kind, GError **errp)
+/* Every record of @kind, and of @provider if that is not NULL: unstaged, or put
+ * back. */
+static bool undo_records(MscTransfer *t, MscStagedKind kind,
+                         const char *provider, GError **errp)
 {
     g_autoptr(MscStagedReader) reader =
         msc_staged_open(msc_hub_journal(t->hub), t->entry, 0, errp);
@@ -171,7 +181,8 @@ static bool undo_records(MscTransfer *t, MscStagedKind kind, GError **errp)
         if (got < 0) {
             ok = false;
         }
-        if (got != 1 || record.kind != kind) {
+        if (got != 1 || record.kind != kind ||
+            (provider && strcmp(record.provider, provider))) {
             continue;
         }
         p = msc_provider_find(msc_hub_providers(t->hub), record.provider);
@@ -194,28 +205,44 @@ static bool undo_records(MscTransfer *t, MscStagedKind kind, GError **errp)
     return ok;
 }
 
-bool msc_ahead_undo(MscTransfer *t, GError **errp)
+static bool undo(MscTransfer *t, const char *provider, GError **errp)
 {
-    MscJournal *journal = msc_hub_journal(t->hub);
     bool ok;
 
-    msc_ahead_destination_end(t);
-    if (!msc_journal_has_blob(journal, t->entry, MSC_BLOB_STAGED)) {
+    if (!msc_journal_has_blob(msc_hub_journal(t->hub), t->entry,
+                              MSC_BLOB_STAGED)) {
         return true;
     }
-    ok = undo_records(t, MSC_STAGED_BATCH, errp);
-    ok = undo_records(t, MSC_STAGED_REPLACED, ok ? errp : NULL) && ok;
-    return ok;
+    ok = undo_records(t, MSC_STAGED_BATCH, provider, errp);
+    return undo_records(t, MSC_STAGED_REPLACED, provider, ok ? errp : NULL) &&
+           ok;
 }
 
-/* A batch that begins anew: what came before is void. */
-static bool begin_anew(MscTransfer *t, GError **errp)
+bool msc_ahead_undo(MscTransfer *t, GError **errp)
 {
-    if (!msc_ahead_undo(t, errp)) {
-        return false;
+    msc_ahead_destination_end(t);
+    return undo(t, NULL, errp);
+}
+
+/* A batch that begins anew: what came before of its kinds is void. */
+static bool begin_anew(MscTransfer *t, const MscBatchMessage *batch,
+                       GError **errp)
+{
+    for (guint i = 0; i < batch->sections->len; i++) {
+        const MscSection *s = batch->sections->pdata[i];
+        MscAheadPart *part = msc_ahead_find(t, s->name);
+
+        if (!part) {
+            continue; /* check_batch() refuses it */
+        }
+        end(part);
+        msc_base_void(part);
+        if (!undo(t, s->name, errp) ||
+            !msc_staged_forget(msc_hub_journal(t->hub), t->entry, s->name,
+                               errp)) {
+            return false;
+        }
     }
-    msc_journal_remove_blob(msc_hub_journal(t->hub), t->entry, MSC_BLOB_STAGED);
-    msc_base_void_all(t);
     return true;
 }
 
@@ -255,7 +282,7 @@ static bool take(MscTransfer *t, const MscBatchMessage *batch, GError **errp)
 {
     if ((t->entry->stage == MSC_STAGE_ADMITTED &&
          !msc_transfer_set_stage(t, MSC_STAGE_STAGED, false, errp)) ||
-        (batch->flags == MSC_BATCH_ANEW && !begin_anew(t, errp)) ||
+        (batch->flags == MSC_BATCH_ANEW && !begin_anew(t, batch, errp)) ||
         !check_batch(t, batch, errp)) {
         return false;
     }

@@ -82,6 +82,7 @@ static void begin_with_base(MscTransfer *t, MscAheadPart *part)
     part->reading = (MscBase){ read_base, reread_base, r };
     part->reread = false;
     part->whole = msc_base_reader_head(part->base)->whole;
+    part->logged = msc_base_reader_head(part->base)->bytes;
     part->provider->precopy->source_base(part->memory, &part->reading);
 }
 
@@ -142,8 +143,10 @@ static GBytes *seal_batch(MscTransfer *t, MscAheadPart *part, uint16_t flags,
     t->entry->stats.bytes += g_bytes_get_size(chunk);
     if (flags & MSC_BATCH_ANEW) {
         msc_base_void(part);
+        part->logged = part->bulk = 0;
     }
     if (!(flags & MSC_BATCH_BASED) && g_bytes_get_size(data)) {
+        part->logged += g_bytes_get_size(data);
         msc_base_note(t, part, data, batch.boot_us);
     }
     return chunk;
@@ -160,6 +163,38 @@ static GBytes *seal_base_step(MscTransfer *t, MscAheadPart *part,
     return seal_batch(t, part, MSC_BATCH_BASED, data, errp);
 }
 
+/*
+ * All changes are in the other host's log, and in the next base, until the end:
+ * a pre-copy of an hour, with 10,000 changes a second, would fill its disk.  So
+ * once they take more than all that was sent at first did (and enough to be
+ * worth it), all is sent anew.  That at most doubles what is sent, and the log
+ * is never more than twice as long as it must be.
+ */
+static bool crowded(const MscAheadPart *part)
+{
+    return part->bulk &&
+           part->logged - part->bulk > MAX(part->bulk, part->changes_max);
+}
+
+/* In two turns: after the first the guest does not stop, and if it was about
+ * to, nothing is lost yet. */
+static bool begin_anew(MscTransfer *t, MscAheadPart *part, GBytes **chunk,
+                       GError **errp)
+{
+    g_autoptr(GBytes) nothing = g_bytes_new(NULL, 0);
+
+    part->live = false;
+    part->anew_next = !part->anew_next;
+    if (part->anew_next) {
+        return true;
+    }
+    g_message("%s: changes of %s take more than all of it; it is sent again",
+              t->entry->name, part->provider->name);
+    end(part);
+    *chunk = seal_batch(t, part, MSC_BATCH_ANEW, nothing, errp);
+    return *chunk;
+}
+
 /* *@chunk: what @part has to say, or NULL. */
 static bool next(MscTransfer *t, MscAheadPart *part, MscPrecopyStatus *status,
                  GBytes **chunk, GError **errp)
@@ -168,6 +203,12 @@ static bool next(MscTransfer *t, MscAheadPart *part, MscPrecopyStatus *status,
     MscPrecopyProgress progress = { 0 };
     g_autoptr(GBytes) data = NULL;
 
+    if (part->live && !part->bulk) {
+        part->bulk = MAX(part->logged, 1);
+    }
+    if (crowded(part)) {
+        return begin_anew(t, part, chunk, errp);
+    }
     if (!part->memory && !begin(t, part, errp)) {
         return false;
     }

@@ -29,6 +29,7 @@ MscAheadPart *msc_ahead_add(MscTransfer *t, const MscProvider *p,
 
     part->provider = p;
     part->keeps = version == p->precopy->based;
+    part->changes_max = MSC_AHEAD_CHANGES_MAX;
     g_ptr_array_add(t->ahead, part);
     return part;
 }

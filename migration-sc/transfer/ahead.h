@@ -18,6 +18,13 @@ typedef struct {
     uint64_t flows;  /* destination: staged now */
     bool live;       /* source: all was sent once */
 
+    /* Source: bytes that are in the other host's log (staged-log.h), about;
+     * ahead-source.c, "crowded". */
+    uint64_t logged;
+    uint64_t bulk;        /* of these, once all was sent; else 0 */
+    uint64_t changes_max; /* beyond bulk, at least */
+    bool anew_next;
+
     /* base.h */
     bool keeps;          /* both hosts keep bases of it */
     MscBaseReader *base; /* what both have; NULL if they do not, or not any
@@ -43,6 +50,8 @@ MscAheadPart *msc_ahead_find(const MscTransfer *t, const char *name);
 bool msc_ahead_told(const MscProvider *p, uint16_t version);
 /* Is the section the end of a pre-copy, rather than a whole payload? */
 bool msc_ahead_section(const MscProvider *p, const MscSection *s);
+
+#define MSC_AHEAD_CHANGES_MAX (64 * 1024 * 1024) /* bytes */
 
 /* ahead-source.c */
 void msc_ahead_source_negotiate(MscTransfer *t);

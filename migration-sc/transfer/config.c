@@ -85,7 +85,8 @@ MscConfig *msc_config_parse(const char *data, size_t len, GError **errp)
                                              "post-quantum",
                                              "handshake-timeout-ms", NULL };
     static const char *const handoff[] = { "helper-timeout-ms", "context",
-                                           "helper-port", "precopy-cpu", NULL };
+                                           "helper-port",       "precopy-cpu",
+                                           "precopy-disk-mib",  NULL };
     static const MscKeyFileGroup groups[] = { { "transport", transport },
                                               { "handoff", handoff },
                                               { 0 } };
@@ -98,6 +99,7 @@ MscConfig *msc_config_parse(const char *data, size_t len, GError **errp)
     config->handshake_timeout_ms = 5000;
     config->helper_timeout_ms = 10000;
     config->precopy_cpu = 50;
+    config->precopy_disk_mib = 2048;
     if (!msc_keyfile_uint(file, WHAT, "transport", "handshake-timeout-ms", 100,
                           600000, &config->handshake_timeout_ms, errp) ||
         !msc_keyfile_uint(file, WHAT, "handoff", "helper-timeout-ms", 100,
@@ -106,6 +108,8 @@ MscConfig *msc_config_parse(const char *data, size_t len, GError **errp)
                           &config->helper_port, errp) ||
         !msc_keyfile_uint(file, WHAT, "handoff", "precopy-cpu", 20, 100,
                           &config->precopy_cpu, errp) ||
+        !msc_keyfile_uint(file, WHAT, "handoff", "precopy-disk-mib", 1,
+                          1024 * 1024, &config->precopy_disk_mib, errp) ||
         !parse_context(file, config, errp) ||
         !parse_crypto(file, config, errp)) {
         return NULL;

@@ -19,6 +19,7 @@ typedef struct {
     unsigned helper_timeout_ms;    /* [handoff] helper-timeout-ms= 10000 */
     unsigned helper_port;          /* [handoff] helper-port= 0: off */
     unsigned precopy_cpu;          /* [handoff] precopy-cpu= 50, percent */
+    unsigned precopy_disk_mib;     /* [handoff] precopy-disk-mib= 2048 */
 } MscConfig;
 
 MscConfig *msc_config_load(const char *config_dir, GError **errp);

@@ -19,6 +19,7 @@
 #define GROUP "migration"
 #define WHAT "journal entry"
 #define ENTRY_SUFFIX ".entry"
+#define UNFINISHED ".new"
 /* Of the text of an error, so that an entry fits. */
 #define ERROR_MAX 1000u
 
@@ -293,6 +294,21 @@ MscEntry *msc_entry_parse(const char *data, size_t len, GError **errp)
     return g_steal_pointer(&entry);
 }
 
+/* What a crash left that was to take a file's place. */
+static void remove_unfinished(const char *path)
+{
+    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+    const char *name;
+
+    while (dir && (name = g_dir_read_name(dir))) {
+        g_autofree char *file = g_build_filename(path, name, NULL);
+
+        if (g_str_has_suffix(name, UNFINISHED)) {
+            g_unlink(file);
+        }
+    }
+}
+
 MscJournal *msc_journal_open(const char *state_dir, GError **errp)
 {
     MscJournal *journal = g_new0(MscJournal, 1);
@@ -305,6 +321,7 @@ MscJournal *msc_journal_open(const char *state_dir, GError **errp)
         msc_journal_close(journal);
         return NULL;
     }
+    remove_unfinished(journal->dir);
     return journal;
 }
 
@@ -374,7 +391,7 @@ bool msc_journal_write_blob(MscJournal *journal, const MscEntry *entry,
                             const char *what, GBytes *blob, GError **errp)
 {
     g_autofree char *path = msc_journal_blob_path(journal, entry, what);
-    g_autofree char *tmp = g_strconcat(path, ".new", NULL);
+    g_autofree char *tmp = g_strconcat(path, UNFINISHED, NULL);
     int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     bool ok = fd >= 0 && write_all(fd, g_bytes_get_data(blob, NULL),
                                    g_bytes_get_size(blob));
@@ -385,9 +402,12 @@ bool msc_journal_write_blob(MscJournal *journal, const MscEntry *entry,
     if (fd >= 0) {
         close(fd);
     }
-    return ok && MSC_FAULT_PASSES(JOURNAL_BLOB, errp) &&
-           (rename(tmp, path) == 0 ||
-            journal_file_error(errp, "rename to", path));
+    ok = ok && MSC_FAULT_PASSES(JOURNAL_BLOB, errp) &&
+         (!rename(tmp, path) || journal_file_error(errp, "rename to", path));
+    if (!ok) {
+        g_unlink(tmp); /* the disk may be full */
+    }
+    return ok;
 }
 
 bool msc_journal_append_blob(MscJournal *journal, const MscEntry *entry,
@@ -428,6 +448,16 @@ GBytes *msc_journal_read_blob(MscJournal *journal, const MscEntry *entry,
     return g_bytes_new_take(data, len);
 }
 
+bool msc_journal_rename_blob(MscJournal *journal, const MscEntry *entry,
+                             const char *what, const char *to, GError **errp)
+{
+    g_autofree char *from_path = msc_journal_blob_path(journal, entry, what);
+    g_autofree char *to_path = msc_journal_blob_path(journal, entry, to);
+
+    return !rename(from_path, to_path) ||
+           journal_file_error(errp, "rename to", to_path);
+}
+
 void msc_journal_remove_blob(MscJournal *journal, const MscEntry *entry,
                              const char *what)
 {
@@ -440,7 +470,8 @@ void msc_journal_remove_blob(MscJournal *journal, const MscEntry *entry,
 
 void msc_journal_remove_blobs(MscJournal *journal, const MscEntry *entry)
 {
-    static const char *const all[] = { "context", "replaced", "staged" };
+    static const char *const all[] = { "context", "replaced", "staged",
+                                       "staged-kept" };
 
     for (size_t i = 0; i < G_N_ELEMENTS(all); i++) {
         msc_journal_remove_blob(journal, entry, all[i]);

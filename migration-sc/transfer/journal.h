@@ -76,7 +76,8 @@ void msc_journal_close(MscJournal *journal);
 /* @durable: on disk when it returns true; the first of an entry always is. */
 bool msc_journal_write(MscJournal *journal, MscEntry *entry, bool durable,
                        GError **errp);
-/* A file that belongs to an entry: @what is "context", "replaced", "staged".
+/* A file that belongs to an entry: @what is "context", "replaced", "staged",
+ * "staged-kept".
  * Survives a crash of the helper, not of the host: after that the kernel's
  * tables are gone as well. */
 bool msc_journal_write_blob(MscJournal *journal, const MscEntry *entry,
@@ -91,6 +92,8 @@ bool msc_journal_has_blob(MscJournal *journal, const MscEntry *entry,
                           const char *what);
 char *msc_journal_blob_path(MscJournal *journal, const MscEntry *entry,
                             const char *what);
+bool msc_journal_rename_blob(MscJournal *journal, const MscEntry *entry,
+                             const char *what, const char *to, GError **errp);
 void msc_journal_remove_blob(MscJournal *journal, const MscEntry *entry,
                              const char *what);
 void msc_journal_remove_blobs(MscJournal *journal, const MscEntry *entry);

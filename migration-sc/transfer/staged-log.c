@@ -4,6 +4,7 @@
 #include "staged-log.h"
 
 #include <errno.h>
+#include <glib/gstdio.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -25,23 +26,105 @@ void msc_staged_record_clear(MscStagedRecord *record)
     g_clear_pointer(&record->data, g_bytes_unref);
 }
 
-bool msc_staged_append(MscJournal *journal, const MscEntry *entry,
-                       MscStagedKind kind, const char *provider, GBytes *data,
-                       GError **errp)
+static GByteArray *encode(const MscStagedRecord *record)
 {
     g_autoptr(GByteArray) head = g_byte_array_new();
-    g_autoptr(GByteArray) out = g_byte_array_new();
+    GByteArray *out = g_byte_array_new();
     gsize len;
-    const void *bytes = g_bytes_get_data(data, &len);
+    const void *bytes = g_bytes_get_data(record->data, &len);
 
-    msc_put_u8(head, (uint8_t)kind);
-    msc_put_u64(head, (uint64_t)g_get_real_time());
-    msc_put_string(head, provider);
+    msc_put_u8(head, (uint8_t)record->kind);
+    msc_put_u64(head, record->when_us);
+    msc_put_string(head, record->provider);
     msc_put_u32(out, (uint32_t)(head->len + len));
     msc_put_bytes(out, head->data, head->len);
     msc_put_bytes(out, bytes, len);
-    return msc_journal_append_blob(journal, entry, MSC_BLOB_STAGED, out->data,
+    return out;
+}
+
+static bool has_room(MscJournal *journal, const MscEntry *entry, size_t more,
+                     unsigned max_mib, GError **errp)
+{
+    g_autofree char *path =
+        msc_journal_blob_path(journal, entry, MSC_BLOB_STAGED);
+    GStatBuf there = { 0 };
+
+    if (g_stat(path, &there) && errno != ENOENT) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_IO, "%s: %s", WHAT,
+                    g_strerror(errno));
+        return false;
+    }
+    if ((uint64_t)there.st_size + more <= (uint64_t)max_mib << 20) {
+        return true;
+    }
+    g_set_error(errp, MSC_ERROR, MSC_ERROR_REFUSED,
+                "what guest %s sends ahead takes more than %u MiB of this "
+                "host's disk ('%s'); if it has so much, say more in '[handoff] "
+                "precopy-disk-mib=' of this host's migration-sc.conf",
+                entry->name, max_mib, path);
+    return false;
+}
+
+bool msc_staged_append(MscJournal *journal, const MscEntry *entry,
+                       MscStagedKind kind, const char *provider, GBytes *data,
+                       unsigned max_mib, GError **errp)
+{
+    MscStagedRecord record = { .kind = kind,
+                               .when_us = (uint64_t)g_get_real_time(),
+                               .provider = (char *)provider,
+                               .data = data };
+    g_autoptr(GByteArray) out = encode(&record);
+
+    return has_room(journal, entry, out->len, max_mib, errp) &&
+           msc_journal_append_blob(journal, entry, MSC_BLOB_STAGED, out->data,
                                    out->len, errp);
+}
+
+/* The records that are not of @provider, to another file. */
+static bool keep_others(MscJournal *journal, const MscEntry *entry,
+                        MscStagedReader *reader, const char *provider,
+                        bool *any, GError **errp)
+{
+    for (;;) {
+        g_auto(MscStagedRecord) record = { 0 };
+        g_autoptr(GByteArray) out = NULL;
+        int got = msc_staged_read(reader, &record, errp);
+
+        if (got != 1) {
+            return !got;
+        }
+        if (!g_strcmp0(record.provider, provider)) {
+            continue;
+        }
+        *any = true;
+        out = encode(&record);
+        if (!msc_journal_append_blob(journal, entry, MSC_BLOB_STAGED_KEPT,
+                                     out->data, out->len, errp)) {
+            return false;
+        }
+    }
+}
+
+bool msc_staged_forget(MscJournal *journal, const MscEntry *entry,
+                       const char *provider, GError **errp)
+{
+    g_autoptr(MscStagedReader) reader = NULL;
+    bool any = false;
+
+    if (!msc_journal_has_blob(journal, entry, MSC_BLOB_STAGED)) {
+        return true;
+    }
+    msc_journal_remove_blob(journal, entry, MSC_BLOB_STAGED_KEPT);
+    reader = msc_staged_open(journal, entry, 0, errp);
+    if (!reader || !keep_others(journal, entry, reader, provider, &any, errp)) {
+        return false;
+    }
+    if (!any) {
+        msc_journal_remove_blob(journal, entry, MSC_BLOB_STAGED);
+        return true;
+    }
+    return msc_journal_rename_blob(journal, entry, MSC_BLOB_STAGED_KEPT,
+                                   MSC_BLOB_STAGED, errp);
 }
 
 static void cannot_read(GError **errp)

@@ -4,8 +4,8 @@
  *
  * STATE/journal/ID.staged is a list of records: u32 length of what follows,
  * u8 kind, u64 wall clock (us) when it was written, string name of the
- * provider, bytes.  It only grows; a record that is cut off at the end was
- * never acted upon.
+ * provider, bytes.  It grows up to a limit; a record that is cut off at the end
+ * was never acted upon.  ID.staged-kept is to take its place.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -15,6 +15,7 @@
 #include "journal.h"
 
 #define MSC_BLOB_STAGED "staged"
+#define MSC_BLOB_STAGED_KEPT "staged-kept"
 
 typedef enum {
     MSC_STAGED_BATCH = 1,    /* is being staged, or is */
@@ -30,9 +31,14 @@ typedef struct {
 
 void msc_staged_record_clear(MscStagedRecord *record);
 
+/* Refused if the log would be longer than @max_mib (MiB): another host decides
+ * how much there is. */
 bool msc_staged_append(MscJournal *journal, const MscEntry *entry,
                        MscStagedKind kind, const char *provider, GBytes *data,
-                       GError **errp);
+                       unsigned max_mib, GError **errp);
+/* All of @provider's that was appended; it must have been undone. */
+bool msc_staged_forget(MscJournal *journal, const MscEntry *entry,
+                       const char *provider, GError **errp);
 
 typedef struct MscStagedReader MscStagedReader;
 

@@ -7,27 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Many at once: conntrack's own file format. */
-void pair_add_many(Pair *pair, int host)
-{
-    g_autofree char *path = g_strdup_printf("%s/flows", pair->dir);
-    g_autoptr(GString) text = g_string_new(NULL);
-    g_autoptr(GError) err = NULL;
-
-    for (guint i = 0; i < PAIR_MANY; i++) {
-        g_string_append_printf(text,
-                               "-A -p tcp -s 10.20.0.10 -d 192.0.2.5 --sport "
-                               "%u --dport 80 --state ESTABLISHED -t 4000 "
-                               "-u SEEN_REPLY,ASSURED\n",
-                               PAIR_FIRST + i);
-    }
-    g_file_set_contents(path, text->str, -1, &err);
-    g_assert_no_error(err);
-    PAIR_MUST("ip netns exec %s conntrack -R %s >/dev/null 2>&1",
-              pair->netns[host], path);
-    g_assert_cmpint(pair_count_flows(pair, host), ==, PAIR_ALL);
-}
-
 void pair_conntrack(Pair *pair, int host, const char *format, ...)
 {
     g_autofree char *arguments = NULL;
@@ -38,6 +17,39 @@ void pair_conntrack(Pair *pair, int host, const char *format, ...)
     va_end(args);
     PAIR_MUST("ip netns exec %s conntrack %s >/dev/null 2>&1",
               pair->netns[host], arguments);
+}
+
+/* All at once: conntrack's own file format. */
+static void load_many(Pair *pair, int host, guint mark)
+{
+    g_autofree char *path = g_strdup_printf("%s/flows", pair->dir);
+    g_autoptr(GString) text = g_string_new(NULL);
+    g_autoptr(GError) err = NULL;
+
+    for (guint i = 0; i < PAIR_MANY; i++) {
+        g_string_append_printf(text,
+                               "-A -p tcp -s 10.20.0.10 -d 192.0.2.5 --sport "
+                               "%u --dport 80 --state ESTABLISHED -t 4000 "
+                               "-u SEEN_REPLY,ASSURED -m %u\n",
+                               PAIR_FIRST + i, mark);
+    }
+    g_file_set_contents(path, text->str, -1, &err);
+    g_assert_no_error(err);
+    PAIR_MUST("ip netns exec %s conntrack -R %s >/dev/null 2>&1",
+              pair->netns[host], path);
+}
+
+void pair_add_many(Pair *pair, int host)
+{
+    load_many(pair, host, 0);
+    g_assert_cmpint(pair_count_flows(pair, host), ==, PAIR_ALL);
+}
+
+void pair_replace_many(Pair *pair, int host, guint mark)
+{
+    pair_conntrack(pair, host, "-F");
+    load_many(pair, host, mark);
+    g_assert_cmpint(pair_count_flows(pair, host), ==, PAIR_MANY);
 }
 
 char *pair_table(Pair *pair, int host)

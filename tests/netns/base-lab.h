@@ -16,6 +16,8 @@
 #define PAIR_ALL (PAIR_FLOWS + PAIR_MANY)
 
 void pair_add_many(Pair *pair, int host);
+/* Other flows with the same tuples, and no others. */
+void pair_replace_many(Pair *pair, int host, guint mark);
 /* With PAIR_MANY more flows, which were on host 0 and are on host 1; bytes
  * that it took to send them. */
 gsize pair_new_with_base(Pair **pair);

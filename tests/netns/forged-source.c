@@ -115,7 +115,7 @@ bool forged_deliver(Forged *f, GBytes *chunk)
                                   &m->err[1]);
 }
 
-GBytes *forged_honest(Forged *f)
+GBytes *forged_honest(Forged *f, MscPrecopyState *state)
 {
     g_autoptr(GByteArray) out = g_byte_array_new();
     g_autoptr(GError) err = NULL;
@@ -126,7 +126,26 @@ GBytes *forged_honest(Forged *f)
     g_assert_no_error(err);
     msc_precopy_decode(out->data, out->len, &status, &chunk, &err);
     g_assert_no_error(err);
+    *state = status.state;
     return chunk;
+}
+
+gsize forged_honest_freeze(Forged *f)
+{
+    g_autoptr(GByteArray) out = g_byte_array_new();
+    g_autoptr(GError) err = NULL;
+    gsize sum = 0, last;
+
+    msc_transfer_run(f->t, MSC_MSG_FREEZE, NULL, out, &err);
+    g_assert_no_error(err);
+    do {
+        g_byte_array_set_size(out, 0);
+        msc_transfer_run(f->t, MSC_MSG_COLLECT, NULL, out, &err);
+        g_assert_no_error(err);
+        last = out->len;
+        sum += last;
+    } while (last);
+    return sum;
 }
 
 static MscContextSealer *sealer(Forged *f)

@@ -33,7 +33,9 @@ Forged *forged_new(Pair *pair, int from, bool carries);
 void forged_free(Forged *f);
 
 /* What the honest helper says next; NULL: nothing. */
-GBytes *forged_honest(Forged *f);
+GBytes *forged_honest(Forged *f, MscPrecopyState *state);
+/* Its context when the guest stops; bytes. */
+gsize forged_honest_freeze(Forged *f);
 /* False with f->move.err[1] if it is refused. */
 bool forged_deliver(Forged *f, GBytes *chunk);
 /* As the next chunk; and delivered. */

@@ -137,6 +137,10 @@ static void test_config(void)
         { "[handoff]\nprecopy-cpu=100\n", NULL },
         { "[handoff]\nprecopy-cpu=19\n", "precopy-cpu" },
         { "[handoff]\nprecopy-cpu=101\n", "precopy-cpu" },
+        { "[handoff]\nprecopy-disk-mib=1\n", NULL },
+        { "[handoff]\nprecopy-disk-mib=1048576\n", NULL },
+        { "[handoff]\nprecopy-disk-mib=0\n", "precopy-disk-mib" },
+        { "[handoff]\nprecopy-disk-mib=1048577\n", "precopy-disk-mib" },
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -217,6 +221,7 @@ static void test_precopy_share(void)
                          rows[i].pause);
     }
     g_assert_cmpuint(config->precopy_cpu, ==, 50);
+    g_assert_cmpuint(config->precopy_disk_mib, ==, 2048);
 }
 
 static void test_journal(void)
