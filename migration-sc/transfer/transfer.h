@@ -222,7 +222,7 @@ void msc_source_let_go(MscTransfer *t, const char *why);
 bool msc_transfer_resolve(MscTransfer *t, bool here, const char *code,
                           bool force, MscResolved *resolved, GError **errp);
 
-/* destination.c; the lock is held. */
+/* destination-admit.c, -stage.c, destination.c; the lock is held. */
 /* Would it be admitted?  Nothing changes. */
 bool msc_destination_check(MscTransfer *t, GBytes *bytes, const char *peer,
                            GError **errp);
