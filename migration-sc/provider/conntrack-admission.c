@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "conntrack-codec.h"
-#include "conntrack-collect.h"
 #include "conntrack-needs.h"
 #include "error.h"
 
@@ -15,61 +14,99 @@
 #define REASONS_SHOWN 16
 /* NATed flows looked for before RAM; the others when they are staged. */
 #define NATED_MAX 8192
-/* Flows looked at before RAM: about a second, while the other host waits. */
-#define SCANNED_MAX (256 * 1024)
 
-/* Counts flows and what they need, and takes the NATed ones out. */
-static bool summarize_some(GPtrArray *flows, MscNeeds *needs, GPtrArray *nated,
-                           GError **errp)
+/* About a second, while the other host waits; and 100 MiB, if it is kept. */
+uint32_t msc_conntrack_looked_at_max = 256 * 1024;
+
+typedef struct {
+    uint32_t count;
+    MscNeeds *needs;
+    GPtrArray *nated; /* copies */
+} Summary;
+
+static bool look_at(Summary *summary, const GPtrArray *flows, guint from,
+                    GError **errp)
 {
-    if (!msc_needs_of(flows, needs, errp)) {
+    GPtrArray *nated = summary->nated;
+
+    summary->count += flows->len - from;
+    if (!msc_needs_of(flows, from, summary->needs, errp)) {
         return false;
     }
-    for (guint i = 0; i < flows->len; i++) {
-        if (nated->len < NATED_MAX && msc_flow_is_nated(flows->pdata[i])) {
-            g_ptr_array_add(nated, flows->pdata[i]);
-            flows->pdata[i] = NULL;
+    for (guint i = from; i < flows->len && nated->len < NATED_MAX; i++) {
+        if (msc_flow_is_nated(flows->pdata[i])) {
+            g_ptr_array_add(nated, nfct_clone(flows->pdata[i]));
         }
     }
-    g_ptr_array_set_size(flows, 0);
     return true;
+}
+
+/* @keep: see msc_scan_ahead(). */
+static bool look_through(MscScan *scan, bool keep, Summary *summary,
+                         GError **errp)
+{
+    g_autoptr(GPtrArray) gone = keep ? NULL : msc_flows_new();
+    const GPtrArray *flows = keep ? msc_scan_kept(scan) : gone;
+    bool done = false;
+
+    while (!done && summary->count < msc_conntrack_looked_at_max) {
+        guint from = flows->len;
+
+        if (!(keep ? msc_scan_ahead(scan, &done, errp)
+                   : msc_scan_next(scan, gone, &done, errp)) ||
+            !look_at(summary, flows, from, errp)) {
+            return false;
+        }
+        if (!keep) {
+            g_ptr_array_set_size(gone, 0);
+        }
+    }
+    return true;
+}
+
+/* As many of the NATed flows as fit. */
+static GBytes *encode(const Summary *summary, size_t max)
+{
+    GByteArray *out = g_byte_array_new();
+
+    for (;;) {
+        g_byte_array_set_size(out, 0);
+        msc_put_u32(out, summary->count);
+        msc_needs_encode(summary->needs, out);
+        msc_flows_encode(summary->nated, out);
+        if (out->len <= max || !summary->nated->len) {
+            return g_byte_array_free_to_bytes(out);
+        }
+        g_ptr_array_set_size(summary->nated, (gint)(summary->nated->len / 2));
+    }
+}
+
+static GBytes *summarize(MscScan *scan, bool keep, size_t max, uint32_t *count,
+                         GError **errp)
+{
+    Summary summary = { 0, msc_needs_new(), msc_flows_new() };
+    GBytes *bytes =
+        look_through(scan, keep, &summary, errp) ? encode(&summary, max) : NULL;
+
+    *count = summary.count;
+    msc_needs_free(summary.needs);
+    g_ptr_array_unref(summary.nated);
+    return bytes;
 }
 
 GBytes *msc_conntrack_summarize(const MscSelector *selector, size_t max,
                                 GError **errp)
 {
     g_autoptr(MscScan) scan = msc_scan_new(selector, errp);
-    g_autoptr(GPtrArray) flows = msc_flows_new();
-    g_autoptr(GPtrArray) nated = msc_flows_new();
-    g_autoptr(MscNeeds) needs = msc_needs_new();
-    uint32_t count = 0;
-    bool done = false;
-    GByteArray *out;
+    uint32_t count;
 
-    while (scan && !done && count < SCANNED_MAX) {
-        if (!msc_scan_next(scan, flows, &done, errp)) {
-            return NULL;
-        }
-        count += flows->len;
-        if (!summarize_some(flows, needs, nated, errp)) {
-            return NULL;
-        }
-    }
-    if (!scan) {
-        return NULL;
-    }
-    out = g_byte_array_new();
-    for (;;) {
-        g_byte_array_set_size(out, 0);
-        msc_put_u32(out, count);
-        msc_needs_encode(needs, out);
-        msc_flows_encode(nated, out);
-        if (out->len <= max || !nated->len) {
-            break;
-        }
-        g_ptr_array_set_size(nated, (gint)(nated->len / 2));
-    }
-    return g_byte_array_free_to_bytes(out);
+    return scan ? summarize(scan, false, max, &count, errp) : NULL;
+}
+
+GBytes *msc_conntrack_summarize_scan(MscScan *scan, size_t max, uint32_t *count,
+                                     GError **errp)
+{
+    return summarize(scan, true, max, count, errp);
 }
 
 static bool read_proc(const char *name, guint64 *v)

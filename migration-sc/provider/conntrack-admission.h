@@ -11,10 +11,18 @@
 #ifndef MSC_PROVIDER_CONNTRACK_ADMISSION_H
 #define MSC_PROVIDER_CONNTRACK_ADMISSION_H
 
+#include "conntrack-collect.h"
 #include "conntrack-flow.h"
+
+/* Flows looked at before RAM; tests make it small. */
+extern uint32_t msc_conntrack_looked_at_max;
 
 GBytes *msc_conntrack_summarize(const MscSelector *selector, size_t max,
                                 GError **errp);
+/* The same of @scan, which keeps what is read for it (msc_scan_ahead());
+ * *@count: flows that were seen. */
+GBytes *msc_conntrack_summarize_scan(MscScan *scan, size_t max, uint32_t *count,
+                                     GError **errp);
 bool msc_conntrack_check(const MscSelector *selector, GBytes *summary,
                          bool leave_behind, GPtrArray *reasons, GBytes **answer,
                          GError **errp);

@@ -11,6 +11,11 @@
 /* From here on one look at all expectations of the host, of which there are
  * few thousands at most, saves a question for each flow that has none. */
 #define MASTERS_MAX 16
+/* Of what was read before it is wanted, a flow with less than this left, or
+ * than four times what passed since, may have been refreshed or be over. */
+#define ASKED_AGAIN_BELOW_S 60
+/* About what one answer of the kernel holds. */
+#define GIVEN_AT_ONCE 128
 
 /* One question to the kernel.  Those for responders come after those for
  * originators, and leave out what these have shown. */
@@ -25,6 +30,11 @@ struct MscScan {
     GArray *questions; /* of Question */
     guint next;        /* to be asked */
     bool asking;       /* the one before it */
+    bool read_all;     /* the answers to all of them */
+    /* Read ahead. */
+    GPtrArray *kept;
+    guint given;    /* of these */
+    gint64 kept_us; /* since then, monotonic */
 };
 
 static void add_question(MscScan *scan, const MscCtQuery *query,
@@ -81,6 +91,7 @@ MscScan *msc_scan_new(const MscSelector *s, GError **errp)
 
     scan->selector = s;
     scan->questions = g_array_new(FALSE, FALSE, sizeof(Question));
+    scan->kept = msc_flows_new();
     scan->ct = msc_ct_open(errp);
     if (!scan->ct) {
         msc_scan_free(scan);
@@ -99,6 +110,7 @@ void msc_scan_free(MscScan *scan)
     if (scan) {
         msc_ct_close(scan->ct);
         g_array_unref(scan->questions);
+        g_ptr_array_unref(scan->kept);
         g_free(scan);
     }
 }
@@ -123,7 +135,7 @@ static bool take(MscFlow *flow, void *opaque)
     return true;
 }
 
-bool msc_scan_next(MscScan *scan, GPtrArray *flows, bool *done, GError **errp)
+static bool read_some(MscScan *scan, GPtrArray *flows, GError **errp)
 {
     Taking t = { .selector = scan->selector, .flows = flows };
     const Question *q;
@@ -143,8 +155,81 @@ bool msc_scan_next(MscScan *scan, GPtrArray *flows, bool *done, GError **errp)
         return false;
     }
     scan->asking = !answered;
-    *done = answered && scan->next == scan->questions->len;
+    scan->read_all = answered && scan->next == scan->questions->len;
     return true;
+}
+
+bool msc_scan_ahead(MscScan *scan, bool *done, GError **errp)
+{
+    g_assert(!scan->given);
+    if (!scan->kept->len) {
+        scan->kept_us = g_get_monotonic_time();
+    }
+    if (!read_some(scan, scan->kept, errp)) {
+        return false;
+    }
+    *done = scan->read_all;
+    return true;
+}
+
+const GPtrArray *msc_scan_kept(const MscScan *scan)
+{
+    return scan->kept;
+}
+
+/* Appends what has become of @old to @flows. */
+static bool ask_again(MscScan *scan, const GPtrArray *old, GPtrArray *flows,
+                      GError **errp)
+{
+    /* One of its own: the other may be in the middle of an answer. */
+    g_autoptr(MscCt) ct = msc_ct_open(errp);
+    g_autofree int *results = g_new0(int, old->len);
+    g_autoptr(GPtrArray) found = NULL;
+
+    if (!ct || !msc_ct_run(ct, MSC_CT_FIND, old, results, &found, errp)) {
+        return false;
+    }
+    for (guint i = 0; i < found->len; i++) {
+        if (found->pdata[i] &&
+            msc_flow_belongs(found->pdata[i], scan->selector)) {
+            g_ptr_array_add(flows, g_steal_pointer(&found->pdata[i]));
+        }
+    }
+    return true;
+}
+
+static bool give_some(MscScan *scan, GPtrArray *flows, GError **errp)
+{
+    guint32 age =
+        (guint32)((g_get_monotonic_time() - scan->kept_us) / G_USEC_PER_SEC);
+    guint to = MIN(scan->kept->len, scan->given + GIVEN_AT_ONCE);
+    g_autoptr(GPtrArray) doubtful = msc_flows_new();
+
+    for (; scan->given < to; scan->given++) {
+        MscFlow *flow = g_steal_pointer(&scan->kept->pdata[scan->given]);
+        guint32 left = nfct_get_attr_u32(flow, ATTR_TIMEOUT);
+
+        if (left < MAX(ASKED_AGAIN_BELOW_S, 4 * age)) {
+            g_ptr_array_add(doubtful, flow);
+        } else {
+            nfct_set_attr_u32(flow, ATTR_TIMEOUT, left - age);
+            g_ptr_array_add(flows, flow);
+        }
+    }
+    return !doubtful->len || ask_again(scan, doubtful, flows, errp);
+}
+
+bool msc_scan_next(MscScan *scan, GPtrArray *flows, bool *done, GError **errp)
+{
+    bool ok = true;
+
+    if (scan->given < scan->kept->len) {
+        ok = give_some(scan, flows, errp);
+    } else if (!scan->read_all) {
+        ok = read_some(scan, flows, errp);
+    }
+    *done = scan->read_all && scan->given == scan->kept->len;
+    return ok;
 }
 
 GPtrArray *msc_collect_flows(const MscSelector *s, GError **errp)

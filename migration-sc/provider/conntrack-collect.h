@@ -23,6 +23,16 @@ void msc_scan_free(MscScan *scan);
 bool msc_scan_next(MscScan *scan, GPtrArray *flows, bool *done, GError **errp);
 
 /*
+ * Looking before taking: reads some, or none, and keeps them; *@done: there
+ * are no more.  msc_scan_next() gives them before it reads on, as they are by
+ * then: with what is left of their time, and of those that have little left
+ * what the kernel says.  About 400 bytes each; not after msc_scan_next().
+ */
+bool msc_scan_ahead(MscScan *scan, bool *done, GError **errp);
+/* What is kept, in the order in which it was read. */
+const GPtrArray *msc_scan_kept(const MscScan *scan);
+
+/*
  * All flows of the guest, each once.  The kernel filters where it is known to
  * (conntrack-probe.h); each entry is looked at again here all the same.
  */

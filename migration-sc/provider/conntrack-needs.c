@@ -68,9 +68,10 @@ static bool is_set(const MscFlow *flow, enum nf_conntrack_attr attr)
     return nfct_attr_is_set(flow, attr) > 0;
 }
 
-bool msc_needs_of(const GPtrArray *flows, MscNeeds *needs, GError **errp)
+bool msc_needs_of(const GPtrArray *flows, guint from, MscNeeds *needs,
+                  GError **errp)
 {
-    for (guint i = 0; i < flows->len; i++) {
+    for (guint i = from; i < flows->len; i++) {
         const MscFlow *flow = flows->pdata[i];
         bool v4 = nfct_get_attr_u8(flow, ATTR_ORIG_L3PROTO) == AF_INET;
 

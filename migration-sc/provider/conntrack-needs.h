@@ -37,8 +37,10 @@ typedef struct {
 MscNeeds *msc_needs_new(void);
 void msc_needs_free(MscNeeds *needs);
 
-/* False if there are more helpers than the format holds. */
-bool msc_needs_of(const GPtrArray *flows, MscNeeds *needs, GError **errp);
+/* Adds what @flows need, from place @from on.  False if there are more helpers
+ * than the format holds. */
+bool msc_needs_of(const GPtrArray *flows, guint from, MscNeeds *needs,
+                  GError **errp);
 void msc_needs_encode(const MscNeeds *needs, GByteArray *out);
 MscNeeds *msc_needs_decode(MscReader *r, GError **errp);
 

@@ -65,18 +65,7 @@ static bool start(MscCtSource *p, GError **errp)
     return p->scan;
 }
 
-static bool read_summary(MscCtSource *p, GBytes *summary, GError **errp)
-{
-    MscReader r;
-
-    msc_reader_init(&r, g_bytes_get_data(summary, NULL),
-                    g_bytes_get_size(summary));
-    return msc_reader_u32(&r, &p->expected) ||
-           msc_reader_error(&r, errp, "conntrack's summary", "no count");
-}
-
-gpointer msc_ct_source_begin(const MscSelector *selector, GBytes *summary,
-                             GBytes *answer, GError **errp)
+gpointer msc_ct_source_begin(const MscSelector *selector, GError **errp)
 {
     MscCtSource *p = g_new0(MscCtSource, 1);
 
@@ -88,13 +77,26 @@ gpointer msc_ct_source_begin(const MscSelector *selector, GBytes *summary,
     p->helped = keys_new();
     p->sent = g_hash_table_new(NULL, NULL);
     p->behind = g_hash_table_new(NULL, NULL);
-    if ((summary && !read_summary(p, summary, errp)) ||
-        (answer && !(p->there = msc_conntrack_answer_decode(answer, errp))) ||
-        !(p->ct = msc_ct_open(errp)) || !start(p, errp)) {
+    if (!(p->ct = msc_ct_open(errp)) || !start(p, errp)) {
         msc_ct_source_end(p);
         return NULL;
     }
     return p;
+}
+
+GBytes *msc_ct_source_summarize(gpointer memory, size_t max, GError **errp)
+{
+    MscCtSource *p = memory;
+
+    return msc_conntrack_summarize_scan(p->scan, max, &p->expected, errp);
+}
+
+bool msc_ct_source_admitted(gpointer memory, GBytes *answer, GError **errp)
+{
+    MscCtSource *p = memory;
+
+    p->there = msc_conntrack_answer_decode(answer, errp);
+    return p->there;
 }
 
 void msc_ct_source_end(gpointer memory)

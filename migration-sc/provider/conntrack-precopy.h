@@ -11,8 +11,9 @@
 /* The kernel's room for events; tests make it small. */
 extern int msc_conntrack_event_buffer;
 
-gpointer msc_ct_source_begin(const MscSelector *selector, GBytes *summary,
-                             GBytes *answer, GError **errp);
+gpointer msc_ct_source_begin(const MscSelector *selector, GError **errp);
+GBytes *msc_ct_source_summarize(gpointer memory, size_t max, GError **errp);
+bool msc_ct_source_admitted(gpointer memory, GBytes *answer, GError **errp);
 void msc_ct_source_base(gpointer memory, const MscBase *base);
 GBytes *msc_ct_source_next(gpointer memory, size_t max,
                            MscPrecopyProgress *progress, GError **errp);

@@ -69,7 +69,8 @@ typedef struct {
  * Sending ahead, while the guest runs; an optional part of a provider.
  *
  *   source                          destination
- *   begin                           begin
+ *   begin, summarize        -->     check
+ *   admitted                        begin
  *   next, again and again   -->     validate, stage
  *   (the guest stops)
  *   final                   -->     validate, stage
@@ -88,10 +89,14 @@ typedef struct {
      * for what has to be remembered over a restart of it; NULL: forget. */
     bool (*prepare)(const char *memo, GError **errp);
 
-    /* Source.  @summary: what summarize said; @answer: the other host's.
-     * Both outlive it, as does @selector. */
-    gpointer (*source_begin)(const MscSelector *selector, GBytes *summary,
-                             GBytes *answer, GError **errp);
+    /* Source, before the admission, whether or not the other host can: from
+     * now on no change is missed.  @selector outlives it. */
+    gpointer (*source_begin)(const MscSelector *selector, GError **errp);
+    /* As MscProvider.summarize; what is read for it is kept, and not read
+     * again.  NULL: that one is asked. */
+    GBytes *(*source_summarize)(gpointer memory, size_t max, GError **errp);
+    /* What the other host answered to that; before all that follows. */
+    bool (*source_admitted)(gpointer memory, GBytes *answer, GError **errp);
     /* The other host has @base, and stages it step by step as next says
      * (progress->based, with no bytes) before anything else.  What of it is
      * not so any more is sent, or withdrawn, like any change.  @base outlives

@@ -13,18 +13,60 @@
 #include "fault.h"
 #include "format.h"
 
-void msc_ahead_source_negotiate(MscTransfer *t)
+static void end(MscAheadPart *part)
 {
-    const MscProvider *const *p = msc_hub_providers(t->hub);
-
-    for (; *p; p++) {
-        const MscSection *answer = msc_sections_find(t->answers, (*p)->name);
-
-        if (t->carries_batches && answer &&
-            msc_ahead_told(*p, answer->version)) {
-            msc_base_accept(t, msc_ahead_add(t, *p, answer->version));
-        }
+    if (part->memory) {
+        part->provider->precopy->source_end(part->memory);
+        part->memory = NULL;
     }
+    g_clear_pointer(&part->reading.opaque, g_free);
+}
+
+void msc_ahead_source_end(MscTransfer *t)
+{
+    for (guint i = 0; i < t->ahead->len; i++) {
+        end(t->ahead->pdata[i]);
+    }
+}
+
+GBytes *msc_ahead_summarize(MscTransfer *t, const MscProvider *p, size_t max,
+                            GError **errp)
+{
+    uint16_t version = msc_ahead_version(t, p);
+    MscAheadPart *part;
+
+    if (!msc_ahead_told(p, version)) {
+        return p->summarize(t->vm->selector, max, errp);
+    }
+    part = msc_ahead_add(t, p, version);
+    part->memory = p->precopy->source_begin(t->vm->selector, errp);
+    if (!part->memory) {
+        return NULL;
+    }
+    return p->precopy->source_summarize
+               ? p->precopy->source_summarize(part->memory, max, errp)
+               : p->summarize(t->vm->selector, max, errp);
+}
+
+bool msc_ahead_source_negotiate(MscTransfer *t, GError **errp)
+{
+    for (guint i = t->ahead->len; i; i--) {
+        MscAheadPart *part = t->ahead->pdata[i - 1];
+        const MscProvider *p = part->provider;
+        const MscSection *answer = msc_sections_find(t->answers, p->name);
+
+        if (!answer || !msc_ahead_told(p, answer->version)) {
+            end(part);
+            g_ptr_array_remove_index(t->ahead, i - 1);
+            continue;
+        }
+        if (!p->precopy->source_admitted(part->memory, answer->data, errp)) {
+            return false;
+        }
+        part->keeps = answer->version == p->precopy->based;
+        msc_base_accept(t, part);
+    }
+    return true;
 }
 
 MscContextSealer *msc_source_sealer(MscTransfer *t, GError **errp)
@@ -86,35 +128,22 @@ static void begin_with_base(MscTransfer *t, MscAheadPart *part)
     part->provider->precopy->source_base(part->memory, &part->reading);
 }
 
+/* The first time, what the admission began goes on. */
 static bool begin(MscTransfer *t, MscAheadPart *part, GError **errp)
 {
-    const MscProvider *p = part->provider;
-    const MscSection *summary = msc_sections_find(t->summaries, p->name);
-    const MscSection *answer = msc_sections_find(t->answers, p->name);
+    const MscPrecopy *precopy = part->provider->precopy;
+    const MscSection *answer =
+        msc_sections_find(t->answers, part->provider->name);
 
-    part->memory = p->precopy->source_begin(t->vm->selector,
-                                            summary ? summary->data : NULL,
-                                            answer->data, errp);
-    if (part->memory && part->base) {
+    if (!part->memory &&
+        (!(part->memory = precopy->source_begin(t->vm->selector, errp)) ||
+         !precopy->source_admitted(part->memory, answer->data, errp))) {
+        return false;
+    }
+    if (part->base) {
         begin_with_base(t, part);
     }
-    return part->memory;
-}
-
-static void end(MscAheadPart *part)
-{
-    if (part->memory) {
-        part->provider->precopy->source_end(part->memory);
-        part->memory = NULL;
-    }
-    g_clear_pointer(&part->reading.opaque, g_free);
-}
-
-void msc_ahead_source_end(MscTransfer *t)
-{
-    for (guint i = 0; i < t->ahead->len; i++) {
-        end(t->ahead->pdata[i]);
-    }
+    return true;
 }
 
 /* @data: a batch of @part's, or no bytes if it only voids; with
@@ -209,9 +238,10 @@ static bool next(MscTransfer *t, MscAheadPart *part, MscPrecopyStatus *status,
     if (crowded(part)) {
         return begin_anew(t, part, chunk, errp);
     }
-    if (!part->memory && !begin(t, part, errp)) {
+    if ((!part->memory || !part->asked) && !begin(t, part, errp)) {
         return false;
     }
+    part->asked = true;
     data = precopy->next(part->memory, MSC_BATCH_PAYLOAD_MAX, &progress, errp);
     if (!data) {
         return false;

@@ -15,6 +15,7 @@
 typedef struct {
     const MscProvider *provider;
     gpointer memory; /* of the provider; NULL before it begins */
+    bool asked;      /* source: for batches, so all goes that way */
     uint64_t flows;  /* destination: staged now */
     bool live;       /* source: all was sent once */
 
@@ -41,7 +42,8 @@ typedef struct {
 
 /* The version to tell of @p in an admission. */
 uint16_t msc_ahead_version(const MscTransfer *t, const MscProvider *p);
-/* Both ends can, as of version @version in the admission: @p becomes a part. */
+/* @p becomes a part, as of version @version in the admission; on the source
+ * for the time being, until the other host has answered. */
 MscAheadPart *msc_ahead_add(MscTransfer *t, const MscProvider *p,
                             uint16_t version);
 void msc_ahead_part_free(gpointer opaque);
@@ -54,7 +56,12 @@ bool msc_ahead_section(const MscProvider *p, const MscSection *s);
 #define MSC_AHEAD_CHANGES_MAX (64 * 1024 * 1024) /* bytes */
 
 /* ahead-source.c */
-void msc_ahead_source_negotiate(MscTransfer *t);
+/* What the admission says of @p's state; begins to listen before it looks, if
+ * batches could follow. */
+GBytes *msc_ahead_summarize(MscTransfer *t, const MscProvider *p, size_t max,
+                            GError **errp);
+/* The other host has answered: with whom it cannot, listening ends. */
+bool msc_ahead_source_negotiate(MscTransfer *t, GError **errp);
 /*
  * The guest is stopped: what is left of @part.  NULL with no error: changes
  * were missed; what was sent is void now, and all has to be collected.

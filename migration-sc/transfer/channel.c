@@ -8,6 +8,7 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "ahead.h"
 #include "context.h"
 #include "error.h"
 #include "fault.h"
@@ -182,6 +183,9 @@ static void record_failure(const Channel *c, const char *why)
             entry->peer = g_strdup(c->expected);
         }
         msc_transfer_end(t, source ? MSC_STAGE_THAWED : MSC_STAGE_ABORTED, why);
+    }
+    if (source) {
+        msc_ahead_source_end(t);
     }
 }
 

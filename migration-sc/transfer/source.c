@@ -35,8 +35,7 @@ GBytes *msc_source_admission(MscTransfer *t, GError **errp)
     }
     for (; *p && !t->transport_only; p++) {
         /* Half of what is left: the first one needs most of it. */
-        g_autoptr(GBytes) summary =
-            (*p)->summarize(t->vm->selector, room / 2, errp);
+        g_autoptr(GBytes) summary = msc_ahead_summarize(t, *p, room / 2, errp);
 
         if (!summary) {
             return NULL;
@@ -51,7 +50,6 @@ GBytes *msc_source_admission(MscTransfer *t, GError **errp)
     randombytes_buf(token, MSC_PROOF_TOKEN_LEN);
     msc_proof_commit(MSC_PROOF_RELEASE, token, request.release);
     request.sections = sections;
-    t->summaries = g_ptr_array_ref(sections);
     bytes = msc_admission_request_encode(&request);
     if (g_bytes_get_size(bytes) > MSC_ADMISSION_MAX) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_INTERNAL,
@@ -77,8 +75,8 @@ bool msc_source_admitted(MscTransfer *t, GBytes *bytes, GError **errp)
     memcpy(t->entry->commitment[MSC_PROOF_ABANDON - 1], answer.abandon,
            sizeof(answer.abandon));
     t->answers = answer.sections;
-    msc_ahead_source_negotiate(t);
-    return MSC_FAULT_PASSES(ANSWERED, errp) &&
+    return msc_ahead_source_negotiate(t, errp) &&
+           MSC_FAULT_PASSES(ANSWERED, errp) &&
            msc_transfer_set_stage(t, msc_admitted_stage(t), false, errp);
 }
 
@@ -92,7 +90,7 @@ static GBytes *collect_one(MscTransfer *t, const MscProvider *p,
     g_autoptr(GError) err = NULL;
 
     *version = p->version;
-    if (part && part->memory) {
+    if (part && part->memory && part->asked) {
         GBytes *rest = msc_ahead_final(t, part, stats, &err);
 
         if (rest) {

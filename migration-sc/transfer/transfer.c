@@ -105,7 +105,6 @@ void msc_transfer_unref(MscTransfer *t)
         msc_ahead_destination_end(t);
     }
     g_ptr_array_unref(t->ahead);
-    g_clear_pointer(&t->summaries, g_ptr_array_unref);
     g_clear_pointer(&t->answers, g_ptr_array_unref);
     msc_context_sealer_free(t->sealer);
     g_clear_pointer(&t->sections, g_ptr_array_unref);

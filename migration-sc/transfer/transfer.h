@@ -55,8 +55,7 @@ typedef struct {
     GPtrArray *ahead;     /* of MscAheadPart: what both ends can send ahead */
 
     /* Source. */
-    bool retire_later;    /* DONE came; msc_transfer_after_reply() is due */
-    GPtrArray *summaries; /* sections: what the admission said */
+    bool retire_later; /* DONE came; msc_transfer_after_reply() is due */
     MscContextSealer *sealer;
     GPtrArray *answers;  /* sections: the destination's checks */
     GPtrArray *sections; /* what was collected */

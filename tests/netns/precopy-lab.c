@@ -4,6 +4,7 @@
 #include "precopy-lab.h"
 
 #define BATCH_MAX (256 * 1024)
+#define SUMMARY_MAX (64 * 1024)
 
 static const MscPrecopy *precopy(void)
 {
@@ -37,19 +38,36 @@ void lab_precopy_free(LabPrecopy *l)
     g_ptr_array_unref(l->batches);
     g_array_unref(l->when);
     g_ptr_array_unref(l->replaced);
+    g_clear_pointer(&l->summary, g_bytes_unref);
     msc_selector_free(l->s);
     g_free(l);
 }
 
-void lab_precopy_begin(LabPrecopy *l)
+void lab_precopy_look(LabPrecopy *l)
 {
     g_autoptr(GError) err = NULL;
+    g_autoptr(GBytes) summary = NULL;
 
     lab_enter(l->a);
     l->began = g_get_monotonic_time();
-    l->source = precopy()->source_begin(l->s, NULL, NULL, &err);
+    l->source = precopy()->source_begin(l->s, &err);
     g_assert_no_error(err);
+    summary = precopy()->source_summarize(l->source, SUMMARY_MAX, &err);
+    g_assert_no_error(err);
+    g_clear_pointer(&l->summary, g_bytes_unref);
+    l->summary = g_steal_pointer(&summary);
+}
+
+void lab_precopy_begin(LabPrecopy *l)
+{
+    lab_precopy_look(l);
     l->destination = precopy()->destination_begin(l->s);
+}
+
+void lab_precopy_give_up(LabPrecopy *l)
+{
+    precopy()->source_end(l->source);
+    l->source = NULL;
 }
 
 static bool replacing(GBytes *replaced, void *opaque, GError **errp)

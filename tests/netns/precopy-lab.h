@@ -13,6 +13,7 @@ typedef struct {
     int a, b; /* source, destination */
     MscSelector *s;
     gpointer source, destination;
+    GBytes *summary; /* of the last look */
     MscPrecopyProgress progress;
     gint64 began;        /* g_get_monotonic_time() */
     GPtrArray *batches;  /* of GBytes: what the destination was given */
@@ -25,7 +26,13 @@ typedef struct {
  * entered. */
 LabPrecopy *lab_precopy_new(void);
 void lab_precopy_free(LabPrecopy *l);
+/* As in an admission: the table is looked through, and changes are heard of
+ * from now on. */
+void lab_precopy_look(LabPrecopy *l);
+/* And the destination is willing. */
 void lab_precopy_begin(LabPrecopy *l);
+/* No migration followed. */
+void lab_precopy_give_up(LabPrecopy *l);
 /* One batch from host to host; false if there was none.  A batch that begins
  * anew first removes all that was staged. */
 bool lab_precopy_next(LabPrecopy *l);

@@ -389,9 +389,9 @@ static void test_what_stays_behind_is_withdrawn(void)
     fill(10);
     b = back_new(l);
     l->s->nat_policy = MSC_NAT_LEAVE_BEHIND;
-    l->source = precopy()->source_begin(l->s, NULL, answer, &err);
+    lab_precopy_begin(l);
+    g_assert_true(precopy()->source_admitted(l->source, answer, &err));
     g_assert_no_error(err);
-    l->destination = precopy()->destination_begin(l->s);
     precopy()->source_base(l->source, &b->base);
     go_live(b);
     finish(b);

@@ -107,7 +107,7 @@ static void test_helper_is_missing(void)
 
         nfct_set_attr(flow, ATTR_HELPER_NAME, rows[i].name);
         g_ptr_array_add(flows, flow);
-        g_assert_true(msc_needs_of(flows, needs, NULL));
+        g_assert_true(msc_needs_of(flows, 0, needs, NULL));
         needs->features = 0;
         g_assert_true(msc_needs_check(needs, reasons, &err));
         if (rows[i].there) {
@@ -200,7 +200,7 @@ static void test_counters_are_not_needed(void)
 
     lab_create(udp(1));
     table = lab_table();
-    g_assert_true(msc_needs_of(table, needs, NULL));
+    g_assert_true(msc_needs_of(table, 0, needs, NULL));
     g_assert_cmpuint(needs->features & MSC_NEED_COUNTERS, ==, 0);
     reasons = ask(s, b);
     g_assert_cmpuint(reasons->len, ==, 0);

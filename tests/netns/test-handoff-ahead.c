@@ -193,6 +193,70 @@ static void test_no_batch_is_asked_for(void)
     pair_free(pair);
 }
 
+static void must_fail(bool ok, GError **err)
+{
+    g_assert_false(ok);
+    g_assert_nonnull(*err);
+    g_clear_error(err);
+}
+
+/* Sockets on the source that hear what changes in the kernel. */
+static int listeners(Pair *pair)
+{
+    return pair_run("ip netns exec %s awk '$2 == 12 && $4 !~ /^0*$/ "
+                    "{ n++ } END { exit n }' /proc/net/netlink",
+                    pair->netns[0]);
+}
+
+static void no_listener_soon(Pair *pair)
+{
+    for (int i = 0; listeners(pair); i++) {
+        g_assert_cmpint(i, <, 100);
+        g_usleep(50 * 1000);
+    }
+}
+
+/* It begins with the admission, before it is known what comes of that; and
+ * what was read goes with it. */
+static void test_listening_ends_with_its_migration(void)
+{
+    static const bool alone[] = { true, false };
+    Pair *pair = pair_new();
+    Move *m = move_ahead(pair, 0);
+
+    g_assert_cmpint(listeners(pair), ==, 1);
+    g_assert_true(msc_client_thaw(m->client[0], "told to", NULL));
+    g_assert_cmpint(listeners(pair), ==, 0);
+    move_free(m);
+
+    m = move_ahead(pair, 0);
+    g_assert_cmpint(listeners(pair), ==, 1);
+    move_free(m); /* both QEMUs go */
+    no_listener_soon(pair);
+
+    m = move_offering(pair, 0, alone);
+    g_assert_cmpint(listeners(pair), ==, 0);
+    move_free(m);
+
+    complete(move_ahead(pair, 0), PAIR_FLOWS);
+    no_listener_soon(pair);
+    pair_free(pair);
+}
+
+/* Refused: there was no migration. */
+static void test_listening_ends_with_a_refusal(void)
+{
+    Pair *pair = pair_new();
+    Move *m = move_new(pair, 0);
+
+    g_assert_cmpint(pair_cli(pair, 1, "peer remove host0"), ==, 0);
+    g_assert_true(msc_client_offer_precopy(m->client[0], &m->err[0]));
+    must_fail(move_handshake(m), &m->err[0]);
+    g_assert_cmpint(listeners(pair), ==, 0);
+    move_free(m);
+    pair_free(pair);
+}
+
 typedef enum {
     QEMU_GOES,
     QEMU_ABORTS,
@@ -203,13 +267,6 @@ typedef enum {
     SOURCE_GOES_ON, /* its QEMU dies; the destination's hangs up */
     ENDINGS,
 } Ending;
-
-static void must_fail(bool ok, GError **err)
-{
-    g_assert_false(ok);
-    g_assert_nonnull(*err);
-    g_clear_error(err);
-}
 
 static void end_badly(Pair *pair, Move *m, Ending ending)
 {
@@ -366,6 +423,9 @@ int main(int argc, char **argv)
     ADD("changes-in-between", test_changes_in_between);
     ADD("one-side-cannot", test_one_side_cannot);
     ADD("no-batch-is-asked-for", test_no_batch_is_asked_for);
+    ADD("listening-ends-with-its-migration",
+        test_listening_ends_with_its_migration);
+    ADD("listening-ends-with-a-refusal", test_listening_ends_with_a_refusal);
     ADD("every-bad-end-leaves-nothing", test_every_bad_end_leaves_nothing);
     ADD("crash-after-commit-keeps-all", test_crash_after_commit_keeps_all);
     ADD("undone-after-ready", test_undone_after_ready);

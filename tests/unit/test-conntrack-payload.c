@@ -289,7 +289,7 @@ static void test_needs(void)
     nfct_set_attr(flow, ATTR_HELPER_NAME, "sip");
     nfct_set_attr_u32(flow, ATTR_REPL_IPV4_DST, inet_addr("203.0.113.1"));
     g_ptr_array_add(flows, flow);
-    g_assert_true(msc_needs_of(flows, needs, NULL));
+    g_assert_true(msc_needs_of(flows, 0, needs, NULL));
     g_assert_cmpuint(needs->features, ==, MSC_NEED_ZONES | MSC_NEED_NAT_IPV4);
     msc_needs_encode(needs, out);
     msc_reader_init(&r, out->data, out->len);
