@@ -121,7 +121,7 @@ static bool start(const Options *o, MscHub **hub, GError **errp)
         return false;
     }
     *hub = msc_hub_new(o->config_dir, o->state_dir, msc_providers(), errp);
-    if (!*hub || !listen_to_peers(*hub, errp)) {
+    if (!*hub || !msc_hub_recover(*hub, errp) || !listen_to_peers(*hub, errp)) {
         return false;
     }
     msc_server_start(*hub, qemu, msc_server_qemu);

@@ -14,8 +14,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "check-message.h"
+#include "check.h"
 #include "error.h"
 #include "frame.h"
+#include "reconcile.h"
 #include "secret.h"
 #include "talk.h"
 
@@ -93,9 +96,18 @@ int msc_server_listen_tcp(unsigned port, GError **errp)
     return fd;
 }
 
+static GBytes *answer_helper(MscHub *hub, const MscTalkQuestion *question,
+                             GError **errp)
+{
+    return msc_check_is_question(question->bytes)
+               ? msc_check_answer(hub, question, errp)
+               : msc_reconcile_answer(hub, question->bytes, question->peer,
+                                      errp);
+}
+
 void msc_server_peer(MscHub *hub, int fd)
 {
-    msc_talk_serve(hub, fd);
+    msc_talk_serve(hub, fd, answer_helper);
     close(fd);
 }
 

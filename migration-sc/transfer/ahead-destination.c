@@ -150,7 +150,7 @@ static bool take_base_step(MscTransfer *t, const MscSection *s, GError **errp)
 static void end(MscAheadPart *part)
 {
     if (part->memory) {
-        part->provider->precopy->destination_end(part->memory);
+        part->end(part->memory);
         part->memory = NULL;
     }
     part->flows = 0;
@@ -383,9 +383,4 @@ guint msc_ahead_settle(MscTransfer *t)
         t->settle_pause = MIN(2 * t->settle_pause, PAUSE_MAX);
     }
     return t->unsettled->len;
-}
-
-void msc_ahead_settle_end(MscTransfer *t)
-{
-    g_clear_pointer(&t->unsettled, g_array_unref);
 }

@@ -16,7 +16,7 @@
 static void end(MscAheadPart *part)
 {
     if (part->memory) {
-        part->provider->precopy->source_end(part->memory);
+        part->end(part->memory);
         part->memory = NULL;
     }
     g_clear_pointer(&part->reading.opaque, g_free);

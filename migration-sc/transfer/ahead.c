@@ -22,24 +22,31 @@ bool msc_ahead_told(const MscProvider *p, uint16_t version)
                           (p->precopy->based && version == p->precopy->based));
 }
 
+static void part_free(gpointer opaque)
+{
+    MscAheadPart *part = opaque;
+
+    if (part->memory) {
+        part->end(part->memory);
+    }
+    g_free(part->reading.opaque);
+    msc_base_void(part);
+    g_free(part);
+}
+
 MscAheadPart *msc_ahead_add(MscTransfer *t, const MscProvider *p,
                             uint16_t version)
 {
     MscAheadPart *part = g_new0(MscAheadPart, 1);
 
     part->provider = p;
+    part->end = t->entry->role == MSC_ROLE_SOURCE ? p->precopy->source_end
+                                                  : p->precopy->destination_end;
     part->keeps = version == p->precopy->based;
     part->changes_max = MSC_AHEAD_CHANGES_MAX;
+    g_ptr_array_set_free_func(t->ahead, part_free);
     g_ptr_array_add(t->ahead, part);
     return part;
-}
-
-void msc_ahead_part_free(gpointer opaque)
-{
-    MscAheadPart *part = opaque;
-
-    msc_base_void(part);
-    g_free(part);
 }
 
 MscAheadPart *msc_ahead_find(const MscTransfer *t, const char *name)

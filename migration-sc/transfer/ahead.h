@@ -15,9 +15,10 @@
 typedef struct {
     const MscProvider *provider;
     gpointer memory; /* of the provider; NULL before it begins */
-    bool asked;      /* source: for batches, so all goes that way */
-    uint64_t flows;  /* destination: staged now */
-    bool live;       /* source: all was sent once */
+    void (*end)(gpointer memory);
+    bool asked;     /* source: for batches, so all goes that way */
+    uint64_t flows; /* destination: staged now */
+    bool live;      /* source: all was sent once */
 
     /* Source: bytes that are in the other host's log (staged-log.h), about;
      * ahead-source.c, "crowded". */
@@ -46,7 +47,6 @@ uint16_t msc_ahead_version(const MscTransfer *t, const MscProvider *p);
  * for the time being, until the other host has answered. */
 MscAheadPart *msc_ahead_add(MscTransfer *t, const MscProvider *p,
                             uint16_t version);
-void msc_ahead_part_free(gpointer opaque);
 MscAheadPart *msc_ahead_find(const MscTransfer *t, const char *name);
 /* Does a section of an admission say that both ends can? */
 bool msc_ahead_told(const MscProvider *p, uint16_t version);
@@ -94,6 +94,5 @@ bool msc_ahead_undo(MscTransfer *t, GError **errp);
 void msc_ahead_destination_end(MscTransfer *t);
 /* As MscProvider.settle: a step, and how many are left (0: none). */
 guint msc_ahead_settle(MscTransfer *t);
-void msc_ahead_settle_end(MscTransfer *t);
 
 #endif

@@ -84,7 +84,13 @@ static GBytes *admit(GBytes *request, const char *peer,
         memset(entry->id, 0, sizeof(entry->id));
         return NULL;
     }
-    return msc_destination_admit(c->t, request, peer, errp);
+    g_free(entry->peer);
+    entry->peer = g_strdup(peer);
+    if (!MSC_FAULT_PASSES(ADMIT, errp) ||
+        !msc_hub_supersede(c->t->hub, entry->vm, peer, errp)) {
+        return NULL;
+    }
+    return msc_destination_admit(c->t, request, errp);
 }
 
 static void record_session(MscTransfer *t, MscHandshake *hs)

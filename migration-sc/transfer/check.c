@@ -4,7 +4,6 @@
 #include "check.h"
 
 #include "check-message.h"
-#include "talk.h"
 
 bool msc_check_ask(MscHub *hub, const char *vm, const char *to, GError **errp)
 {
@@ -24,8 +23,8 @@ bool msc_check_ask(MscHub *hub, const char *vm, const char *to, GError **errp)
     return got && msc_check_answer_decode(got, to, errp);
 }
 
-GBytes *msc_check_answer(MscHub *hub, GBytes *request, const char *address,
-                         const uint8_t key[MSC_IDENTITY_KEY_LEN], GError **errp)
+GBytes *msc_check_answer(MscHub *hub, const MscTalkQuestion *question,
+                         GError **errp)
 {
     g_autoptr(MscTransfer) draft = NULL;
     g_autoptr(GBytes) admission = NULL;
@@ -33,14 +32,16 @@ GBytes *msc_check_answer(MscHub *hub, GBytes *request, const char *address,
     char vm[MSC_UUID_STR_LEN + 1];
     uint8_t uuid[MSC_UUID_LEN];
 
-    admission = msc_check_question_decode(request, uuid, errp);
+    admission = msc_check_question_decode(question->bytes, uuid, errp);
     if (!admission) {
         return NULL;
     }
     msc_uuid_format(uuid, vm);
     draft = msc_transfer_draft(hub, MSC_ROLE_DESTINATION, vm, errp);
     /* What a migration of this guest would ask of its source. */
-    peer = draft ? msc_peer_accept(draft, "", address, key, errp) : NULL;
+    peer = draft ? msc_peer_accept(draft, "", question->address, question->key,
+                                   errp)
+                 : NULL;
     return peer && msc_destination_check(draft, admission, peer, errp)
                ? msc_check_answer_encode()
                : NULL;

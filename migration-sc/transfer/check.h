@@ -9,14 +9,13 @@
 #ifndef MSC_TRANSFER_CHECK_H
 #define MSC_TRANSFER_CHECK_H
 
-#include "transfer.h"
+#include "talk.h"
 
 /* Asks host @to (talk.h); every reason against it is in the error. */
 bool msc_check_ask(MscHub *hub, const char *vm, const char *to, GError **errp);
 
-/* For talk.c. */
-GBytes *msc_check_answer(MscHub *hub, GBytes *request, const char *address,
-                         const uint8_t key[MSC_IDENTITY_KEY_LEN],
+/* The answer to another helper. */
+GBytes *msc_check_answer(MscHub *hub, const MscTalkQuestion *question,
                          GError **errp);
 
 #endif

@@ -141,8 +141,7 @@ bool msc_destination_check(MscTransfer *t, GBytes *bytes, const char *peer,
     return ok;
 }
 
-GBytes *msc_destination_admit(MscTransfer *t, GBytes *bytes, const char *peer,
-                              GError **errp)
+GBytes *msc_destination_admit(MscTransfer *t, GBytes *bytes, GError **errp)
 {
     g_autoptr(GPtrArray) answers = msc_sections_new();
     MscAdmissionAnswer answer = { .sections = answers };
@@ -150,11 +149,7 @@ GBytes *msc_destination_admit(MscTransfer *t, GBytes *bytes, const char *peer,
     MscAdmissionRequest request;
     bool ok;
 
-    g_free(entry->peer);
-    entry->peer = g_strdup(peer);
-    if (!MSC_FAULT_PASSES(ADMIT, errp) ||
-        !msc_hub_supersede(t->hub, entry->vm, peer, errp) ||
-        !msc_admission_request_decode(bytes, &request, errp)) {
+    if (!msc_admission_request_decode(bytes, &request, errp)) {
         return NULL;
     }
     ok = agree_on_context(t, &request, errp) &&

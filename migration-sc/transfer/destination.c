@@ -184,7 +184,7 @@ bool msc_destination_undo(MscTransfer *t, const char *why, GError **errp)
         return false;
     }
     msc_journal_remove_blobs(msc_hub_journal(t->hub), t->entry);
-    msc_destination_forget(t);
+    msc_transfer_forget_context(t);
     return true;
 }
 
@@ -208,22 +208,6 @@ bool msc_destination_abort(MscTransfer *t, const GByteArray *in,
     return msc_destination_undo(t, why, errp);
 }
 
-void msc_destination_forget(MscTransfer *t)
-{
-    for (guint i = 0; t->context && i < t->context->sections->len; i++) {
-        const MscProvider *p = msc_provider_find(
-            msc_hub_providers(t->hub),
-            ((const MscSection *)t->context->sections->pdata[i])->name);
-
-        if (p && p->settle_end) {
-            p->settle_end(t->settling[i]);
-            t->settling[i] = NULL;
-        }
-    }
-    msc_ahead_settle_end(t);
-    g_clear_pointer(&t->context, msc_context_free);
-}
-
 bool msc_destination_settle(MscTransfer *t)
 {
     guint lenient = 0;
@@ -245,7 +229,7 @@ bool msc_destination_settle(MscTransfer *t)
     if (!lenient) {
         MSC_FAULT(SETTLED);
         msc_journal_remove_blobs(msc_hub_journal(t->hub), t->entry);
-        msc_destination_forget(t);
+        msc_transfer_forget_context(t);
     }
     return lenient;
 }

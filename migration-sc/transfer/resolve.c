@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "fault.h"
 #include "secret.h"
 
 static char *code_text(const uint8_t token[MSC_PROOF_TOKEN_LEN])
@@ -133,8 +134,8 @@ static bool is_so(MscTransfer *t, bool here, GError **errp)
     }
 }
 
-bool msc_transfer_resolve(MscTransfer *t, bool here, const char *code,
-                          bool force, MscResolved *resolved, GError **errp)
+static bool resolve(MscTransfer *t, bool here, const char *code, bool force,
+                    MscResolved *resolved, GError **errp)
 {
     bool source = t->entry->role == MSC_ROLE_SOURCE;
     MscProofKind kind = source ? MSC_PROOF_RELEASE : MSC_PROOF_ABANDON;
@@ -149,6 +150,50 @@ bool msc_transfer_resolve(MscTransfer *t, bool here, const char *code,
     resolved->text = describe(t->entry);
     resolved->code = here ? NULL : code_text(t->entry->token[kind - 1]);
     return true;
+}
+
+/* Says whose the guest is, or will; tokens that are there do not change. */
+static bool match_telling(MscTransfer *t, const void *vm)
+{
+    switch (msc_transfer_seen_stage(t)) {
+    case MSC_STAGE_OPEN:
+    case MSC_STAGE_TRANSPORT:
+    case MSC_STAGE_CLOSED:
+        return false;
+    case MSC_STAGE_ABORTED:
+        /* One that ended in its handshake says nothing of an older one, whose
+         * code may be asked for again. */
+        if (sodium_is_zero(t->entry->token[MSC_PROOF_ABANDON - 1],
+                           MSC_PROOF_TOKEN_LEN)) {
+            return false;
+        }
+        break;
+    default:
+        break;
+    }
+    return !strcmp(t->entry->vm, vm);
+}
+
+bool msc_hub_resolve(MscHub *hub, const char *vm, bool here, const char *code,
+                     bool force, MscResolved *resolved, GError **errp)
+{
+    g_autoptr(MscTransfer) t = msc_hub_find(hub, msc_transfer_undecided, vm);
+    bool ok;
+
+    if (!t) {
+        t = msc_hub_find(hub, match_telling, vm);
+    }
+    if (!t) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_STATE,
+                    "this host knows no migration of guest %s", vm);
+        return false;
+    }
+    msc_transfer_lock(t);
+    ok = MSC_FAULT_PASSES(RESOLVE, errp) &&
+         resolve(t, here, code, force, resolved, errp);
+    MSC_FAULT(RESOLVED);
+    msc_transfer_unlock(t);
+    return ok;
 }
 
 void msc_resolved_clear(MscResolved *resolved)

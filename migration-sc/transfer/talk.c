@@ -11,19 +11,17 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "check-message.h"
-#include "check.h"
 #include "error.h"
 #include "format.h"
 #include "frame.h"
 #include "handshake-io.h"
-#include "reconcile.h"
 
 #define CONNECT_MS 2000
 
 /* One conversation, at either end. */
 typedef struct {
     MscHub *hub;
+    MscTalkAnswer *answer;             /* who is asked */
     const char *address;               /* of the other end, or NULL */
     const char *expected;              /* asking: the only acceptable host */
     uint8_t key[MSC_IDENTITY_KEY_LEN]; /* of the other host */
@@ -49,13 +47,10 @@ static GBytes *answer(GBytes *request, const char *peer,
                       void *opaque, GError **errp)
 {
     const Talk *talk = opaque;
+    MscTalkQuestion question = { request, peer, talk->address, talk->key };
 
     (void)migration_id;
-    if (msc_check_is_question(request)) {
-        return msc_check_answer(talk->hub, request, talk->address, talk->key,
-                                errp);
-    }
-    return msc_reconcile_answer(talk->hub, request, peer, errp);
+    return talk->answer(talk->hub, &question, errp);
 }
 
 /* @question: NULL to answer one. */
@@ -102,10 +97,10 @@ static bool talk_run(Talk *talk, int fd, GBytes *question, GBytes **got,
     return true;
 }
 
-void msc_talk_serve(MscHub *hub, int fd)
+void msc_talk_serve(MscHub *hub, int fd, MscTalkAnswer *answers)
 {
     g_autofree char *address = msc_remote_address(fd);
-    Talk talk = { .hub = hub, .address = address };
+    Talk talk = { .hub = hub, .answer = answers, .address = address };
     g_autoptr(GError) err = NULL;
 
     if (!talk_run(&talk, fd, NULL, NULL, &err)) {

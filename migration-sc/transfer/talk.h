@@ -22,7 +22,20 @@
 GBytes *msc_talk_ask(MscHub *hub, const char *peer, GBytes *question,
                      GError **errp);
 
-/* Answers one question on the connected socket @fd, which stays open. */
-void msc_talk_serve(MscHub *hub, int fd);
+/* What another helper asks, and which it is. */
+typedef struct {
+    GBytes *bytes;
+    const char *peer;    /* its name */
+    const char *address; /* text; NULL: it has none */
+    const uint8_t *key;  /* MSC_IDENTITY_KEY_LEN bytes */
+} MscTalkQuestion;
+
+/* NULL: refused, with the reason, which the other helper is told. */
+typedef GBytes *MscTalkAnswer(MscHub *hub, const MscTalkQuestion *question,
+                              GError **errp);
+
+/* Has @answers answer one question on the connected socket @fd, which stays
+ * open. */
+void msc_talk_serve(MscHub *hub, int fd, MscTalkAnswer *answers);
 
 #endif

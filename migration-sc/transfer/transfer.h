@@ -7,6 +7,7 @@
  * allowed when.  A verb blocks as long as its providers do; verbs of one
  * transfer are serialized by its lock, which callers hold (msc_transfer_run,
  * msc_hub_resolve and so on take it).  Role, guest and token never change.
+ * Which file calls which: docs/tour.md.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -72,8 +73,8 @@ typedef struct {
     gint64 settle_pause, settle_wake; /* microseconds, monotonic */
 } MscTransfer;
 
-/* Reads the journal and brings every open migration to a safe end, or keeps
- * it for a verdict.  @providers outlives it. */
+/* hub.c */
+/* To be recovered before it is used.  @providers outlives it. */
 MscHub *msc_hub_new(const char *config_dir, const char *state_dir,
                     const MscProvider *const *providers, GError **errp);
 void msc_hub_free(MscHub *hub);
@@ -86,9 +87,8 @@ MscJournal *msc_hub_journal(const MscHub *hub);
 /* A new transfer for the process with these credentials. */
 MscTransfer *msc_hub_open(MscHub *hub, const MscOpenMessage *open, uid_t uid,
                           pid_t pid, GError **errp);
-/* One that is neither in the hub nor on record, to ask "what if". */
-MscTransfer *msc_transfer_draft(MscHub *hub, MscRole role, const char *uuid,
-                                GError **errp);
+/* Takes @t. */
+void msc_hub_add(MscHub *hub, MscTransfer *t);
 MscTransfer *msc_hub_find_token(MscHub *hub,
                                 const uint8_t token[MSC_TOKEN_LEN]);
 /* By migration id, for a QEMU that comes back after a crash of the helper. */
@@ -105,11 +105,24 @@ MscTransfer *msc_hub_find(MscHub *hub,
 /* All for which @match holds, with references. */
 GPtrArray *msc_hub_select(MscHub *hub, bool (*match)(MscTransfer *));
 
+/* Copies of all entries, newest last; of MscEntry*.  Waits for nothing: a verb
+ * that is under way shows when it is done. */
+GPtrArray *msc_hub_status(MscHub *hub);
+/* Ended ones that nobody uses; the journal remembers them. */
+void msc_hub_forget_old(MscHub *hub);
+
+/* upkeep.c */
+/* Reads the journal and brings every open migration to a safe end, or keeps
+ * it for a verdict. */
+bool msc_hub_recover(MscHub *hub, GError **errp);
+/* Every second or so: tighten what was restored leniently. */
+void msc_hub_settle(MscHub *hub);
+/* QEMU hung up: what has not reached the point of no return is undone. */
+void msc_transfer_disconnect(MscTransfer *t);
+
 /* undecided.c */
 /* All past the point of no return whose end is unknown. */
 GPtrArray *msc_hub_undecided(MscHub *hub);
-/* Past the point of no return, and guest @vm's end unknown. */
-bool msc_transfer_undecided(MscTransfer *t, const void *vm);
 /* On record, so that "status" can tell; the lock is held. */
 void msc_transfer_note_undecided(MscTransfer *t);
 bool msc_hub_verdict(MscHub *hub, const MscAttachMessage *attach, uid_t uid,
@@ -138,18 +151,23 @@ MscQemuPresence msc_transfer_qemu(const MscTransfer *t);
 /* Host @peer, authenticated, is the source of a new migration of @vm. */
 bool msc_hub_supersede(MscHub *hub, const char *vm, const char *peer,
                        GError **errp);
-/* Copies of all entries, newest last; of MscEntry*.  Waits for nothing: a verb
- * that is under way shows when it is done. */
-GPtrArray *msc_hub_status(MscHub *hub);
-/* Every second or so: tighten what was restored leniently. */
-void msc_hub_settle(MscHub *hub);
 
+/* transfer.c */
+/* Takes @entry and @vm; in no hub yet. */
+MscTransfer *msc_transfer_new(MscHub *hub, MscEntry *entry, MscVm *vm);
+/* One that is neither in the hub nor on record, to ask "what if". */
+MscTransfer *msc_transfer_draft(MscHub *hub, MscRole role, const char *uuid,
+                                GError **errp);
 void msc_transfer_lock(MscTransfer *t);
 void msc_transfer_unlock(MscTransfer *t);
 MscTransfer *msc_transfer_ref(MscTransfer *t);
 void msc_transfer_unref(MscTransfer *t);
-/* QEMU hung up: what has not reached the point of no return is undone. */
-void msc_transfer_disconnect(MscTransfer *t);
+/* As of the last msc_transfer_unlock(). */
+MscStage msc_transfer_seen_stage(MscTransfer *t);
+/* Past the point of no return, and guest @vm's end unknown. */
+bool msc_transfer_undecided(MscTransfer *t, const void *vm);
+/* Drops the context; nothing is left to do with it. */
+void msc_transfer_forget_context(MscTransfer *t);
 
 /* The answer to a request was sent: what nobody waits for. */
 void msc_transfer_after_reply(MscTransfer *t);
@@ -217,16 +235,11 @@ bool msc_source_retire(MscTransfer *t, GError **errp);
 /* The guest is the other host's: retires, and ends the transfer. */
 void msc_source_let_go(MscTransfer *t, const char *why);
 
-/* resolve.c; the lock is held. */
-bool msc_transfer_resolve(MscTransfer *t, bool here, const char *code,
-                          bool force, MscResolved *resolved, GError **errp);
-
 /* destination-admit.c, -stage.c, destination.c; the lock is held. */
 /* Would it be admitted?  Nothing changes. */
 bool msc_destination_check(MscTransfer *t, GBytes *bytes, const char *peer,
                            GError **errp);
-GBytes *msc_destination_admit(MscTransfer *t, GBytes *bytes, const char *peer,
-                              GError **errp);
+GBytes *msc_destination_admit(MscTransfer *t, GBytes *bytes, GError **errp);
 bool msc_destination_stage(MscTransfer *t, const GByteArray *in,
                            GByteArray *out, GError **errp);
 bool msc_destination_validate(MscTransfer *t, const GByteArray *in,
@@ -241,8 +254,6 @@ bool msc_destination_take(MscTransfer *t, const char *why, GError **errp);
 bool msc_destination_undo(MscTransfer *t, const char *why, GError **errp);
 /* True while there is something left to settle. */
 bool msc_destination_settle(MscTransfer *t);
-/* Drops the context; nothing is left to do with it. */
-void msc_destination_forget(MscTransfer *t);
 
 const MscProvider *msc_provider_find(const MscProvider *const *providers,
                                      const char *name);

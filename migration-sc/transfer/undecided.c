@@ -23,17 +23,12 @@ static bool is_undecided(MscStage stage)
 
 static bool seen_undecided(MscTransfer *t)
 {
-    return is_undecided((MscStage)g_atomic_int_get(&t->seen_stage));
+    return is_undecided(msc_transfer_seen_stage(t));
 }
 
 GPtrArray *msc_hub_undecided(MscHub *hub)
 {
     return msc_hub_select(hub, seen_undecided);
-}
-
-bool msc_transfer_undecided(MscTransfer *t, const void *vm)
-{
-    return !strcmp(t->entry->vm, vm) && seen_undecided(t);
 }
 
 MscQemuPresence msc_transfer_qemu(const MscTransfer *t)
@@ -121,50 +116,6 @@ bool msc_hub_verdict(MscHub *hub, const MscAttachMessage *attach, uid_t uid,
             *verdict = MSC_VERDICT_DISCARD;
         }
     }
-    msc_transfer_unlock(t);
-    return ok;
-}
-
-/* Says whose the guest is, or will; tokens that are there do not change. */
-static bool match_telling(MscTransfer *t, const void *vm)
-{
-    switch ((MscStage)g_atomic_int_get(&t->seen_stage)) {
-    case MSC_STAGE_OPEN:
-    case MSC_STAGE_TRANSPORT:
-    case MSC_STAGE_CLOSED:
-        return false;
-    case MSC_STAGE_ABORTED:
-        /* One that ended in its handshake says nothing of an older one, whose
-         * code may be asked for again. */
-        if (sodium_is_zero(t->entry->token[MSC_PROOF_ABANDON - 1],
-                           MSC_PROOF_TOKEN_LEN)) {
-            return false;
-        }
-        break;
-    default:
-        break;
-    }
-    return !strcmp(t->entry->vm, vm);
-}
-
-bool msc_hub_resolve(MscHub *hub, const char *vm, bool here, const char *code,
-                     bool force, MscResolved *resolved, GError **errp)
-{
-    g_autoptr(MscTransfer) t = msc_hub_find(hub, msc_transfer_undecided, vm);
-    bool ok;
-
-    if (!t) {
-        t = msc_hub_find(hub, match_telling, vm);
-    }
-    if (!t) {
-        g_set_error(errp, MSC_ERROR, MSC_ERROR_STATE,
-                    "this host knows no migration of guest %s", vm);
-        return false;
-    }
-    msc_transfer_lock(t);
-    ok = MSC_FAULT_PASSES(RESOLVE, errp) &&
-         msc_transfer_resolve(t, here, code, force, resolved, errp);
-    MSC_FAULT(RESOLVED);
     msc_transfer_unlock(t);
     return ok;
 }

@@ -32,6 +32,7 @@ static void open_source(Forged *f)
 
     f->hub = msc_hub_new(config, state, msc_providers(), &err);
     g_assert_no_error(err);
+    g_assert_true(msc_hub_recover(f->hub, &err));
     f->t = msc_hub_open(f->hub, &open, getuid(), getpid(), &err);
     g_assert_no_error(err);
     g_assert_true(msc_transfer_run(f->t, MSC_MSG_PRECOPY, NULL, NULL, &err));
