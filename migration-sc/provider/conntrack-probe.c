@@ -175,10 +175,14 @@ static bool try_filters(const Pair *pair, uint8_t family, guint *filters,
                                        .originator = &pair->src };
     const MscCtQuery by_responder = { .family = family,
                                       .responder = &pair->dst };
-    bool zone = false, mark, originator, responder;
+    bool zone = *filters & MSC_FILTER_ZONE;
+    bool mark = *filters & MSC_FILTER_MARK;
+    bool originator, responder;
 
-    if ((pair->zones && !query_honoured(pair, &by_zone, &zone, errp)) ||
-        !query_honoured(pair, &by_mark, &mark, errp) ||
+    /* Each costs a walk over the table of the whole host. */
+    if ((pair->zones && !zone &&
+         !query_honoured(pair, &by_zone, &zone, errp)) ||
+        (!mark && !query_honoured(pair, &by_mark, &mark, errp)) ||
         !query_honoured(pair, &by_originator, &originator, errp) ||
         !query_honoured(pair, &by_responder, &responder, errp)) {
         return false;

@@ -23,7 +23,8 @@ typedef enum {
 
 /*
  * The filters that this kernel honours: it shows what matches, and nothing
- * else.  Tried at the first call and remembered; 0 if it could not be tried.
+ * else.  Tried at the first call, which takes six walks over the host's table,
+ * and remembered; 0 if it could not be tried.
  */
 guint msc_ct_filters(void);
 /* The same in words, for "doctor". */

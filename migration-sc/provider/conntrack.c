@@ -162,10 +162,17 @@ static bool conntrack_print(GBytes *payload, MscPrintLine *line, void *opaque,
     return true;
 }
 
+/* The filters, too: a migration would wait for that. */
+static bool conntrack_prepare(const char *memo, GError **errp)
+{
+    msc_ct_filters();
+    return msc_watch_prepare(memo, errp);
+}
+
 static const MscPrecopy precopy = {
     .version = MSC_CONNTRACK_BATCH_VERSION,
     .based = MSC_CONNTRACK_BASED_VERSION,
-    .prepare = msc_watch_prepare,
+    .prepare = conntrack_prepare,
     .source_begin = msc_ct_source_begin,
     .source_summarize = msc_ct_source_summarize,
     .source_admitted = msc_ct_source_admitted,

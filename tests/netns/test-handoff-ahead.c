@@ -257,6 +257,60 @@ static void test_listening_ends_with_a_refusal(void)
     pair_free(pair);
 }
 
+/* Waits until @log, of conntrack -E, has @text. */
+static char *told_of(const char *log, const char *text)
+{
+    for (int i = 0;; i++) {
+        char *all = NULL;
+
+        g_assert_true(g_file_get_contents(log, &all, NULL, NULL));
+        if (strstr(all, text)) {
+            return all;
+        }
+        g_free(all);
+        g_assert_cmpint(i, <, 200);
+        g_usleep(50 * 1000);
+    }
+}
+
+static void add_marker(Pair *pair, const char *port)
+{
+    pair_run("ip netns exec %s conntrack -I -p udp -s 10.77.0.1 -d 10.77.0.2 "
+             "--sport 1 --dport %s -t 60 >/dev/null 2>&1",
+             pair->netns[0], port);
+}
+
+/* What the kernel can was tried when the daemon started. */
+static void test_source_tries_nothing_in_a_migration(void)
+{
+    Pair *pair = pair_new();
+    g_autofree char *log = g_strdup_printf("%s/events", pair->dir);
+    g_autofree char *during = NULL, *after = NULL;
+    Move *m;
+
+    /* It ends with its namespace's last process at the latest. */
+    PAIR_MUST("timeout 60 ip netns exec %s stdbuf -oL conntrack -E -e NEW "
+              ">'%s' 2>/dev/null & echo $! >'%s.pid'",
+              pair->netns[0], log, log);
+    for (int i = 0; !listeners(pair); i++) {
+        g_assert_cmpint(i, <, 100);
+        g_usleep(50 * 1000);
+    }
+    m = move_ahead(pair, 0);
+    g_assert_true(msc_client_thaw(m->client[0], "told to", NULL));
+    move_free(m);
+    add_marker(pair, "1001");
+    during = told_of(log, "dport=1001");
+    g_assert_null(strstr(during, "src=0."));
+    /* The twin: it would have been heard of. */
+    g_free(pair_cli_output(pair, 0, "doctor"));
+    add_marker(pair, "1002");
+    after = told_of(log, "dport=1002");
+    g_assert_nonnull(strstr(after, "src=0."));
+    pair_run("kill $(cat '%s.pid')", log);
+    pair_free(pair);
+}
+
 typedef enum {
     QEMU_GOES,
     QEMU_ABORTS,
@@ -426,6 +480,8 @@ int main(int argc, char **argv)
     ADD("listening-ends-with-its-migration",
         test_listening_ends_with_its_migration);
     ADD("listening-ends-with-a-refusal", test_listening_ends_with_a_refusal);
+    ADD("source-tries-nothing-in-a-migration",
+        test_source_tries_nothing_in_a_migration);
     ADD("every-bad-end-leaves-nothing", test_every_bad_end_leaves_nothing);
     ADD("crash-after-commit-keeps-all", test_crash_after_commit_keeps_all);
     ADD("undone-after-ready", test_undone_after_ready);
