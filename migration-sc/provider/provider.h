@@ -86,7 +86,8 @@ typedef struct {
     uint16_t based;
 
     /* Both: what has to be done early, at the daemon's start.  @memo: a file
-     * for what has to be remembered over a restart of it; NULL: forget. */
+     * for what has to be remembered over a restart of it; NULL: forget.
+     * NULL: nothing has to. */
     bool (*prepare)(const char *memo, GError **errp);
 
     /* Source, before the admission, whether or not the other host can: from
@@ -109,7 +110,8 @@ typedef struct {
      * are returned. */
     GBytes *(*final)(gpointer memory, MscProviderStats *stats, bool *lost,
                      GError **errp);
-    /* After the guest has gone: removes what is its own from this host. */
+    /* After the guest has gone: removes what is its own from this host.
+     * NULL: MscProvider.retire does, which then also reads the final batch. */
     bool (*retire)(const MscSelector *selector, GBytes *answer, GError **errp);
     void (*source_end)(gpointer memory);
 
@@ -147,7 +149,7 @@ typedef struct {
                     uint64_t since_us, GError **errp);
     bool (*restore)(const MscSelector *selector, GBytes *replaced,
                     GError **errp);
-    /* As MscProvider.settle, of one batch, without memory. */
+    /* As MscProvider.settle, of one batch, without memory; or NULL. */
     guint (*settle)(const MscSelector *selector, GBytes *batch);
 } MscPrecopy;
 

@@ -349,8 +349,9 @@ static guint settle_batch(MscTransfer *t, gint64 at)
         return 0;
     }
     p = msc_provider_find(msc_hub_providers(t->hub), record.provider);
-    return p && p->precopy ? p->precopy->settle(t->vm->selector, record.data)
-                           : 0;
+    return p && p->precopy && p->precopy->settle
+               ? p->precopy->settle(t->vm->selector, record.data)
+               : 0;
 }
 
 guint msc_ahead_settle(MscTransfer *t)

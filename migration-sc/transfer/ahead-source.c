@@ -225,8 +225,8 @@ static bool begin_anew(MscTransfer *t, MscAheadPart *part, GBytes **chunk,
 }
 
 /* *@chunk: what @part has to say, or NULL. */
-static bool next(MscTransfer *t, MscAheadPart *part, MscPrecopyStatus *status,
-                 GBytes **chunk, GError **errp)
+static bool next(MscTransfer *t, MscAheadPart *part, GBytes **chunk,
+                 GError **errp)
 {
     const MscPrecopy *precopy = part->provider->precopy;
     MscPrecopyProgress progress = { 0 };
@@ -252,9 +252,7 @@ static bool next(MscTransfer *t, MscAheadPart *part, MscPrecopyStatus *status,
                   t->entry->name, part->provider->name);
     }
     part->live = progress.live;
-    status->sent += progress.sent;
-    status->total += progress.total;
-    status->backlog += progress.backlog;
+    part->progress = progress;
     if (progress.based) {
         *chunk = seal_base_step(t, part, progress.based, errp);
         return *chunk;
@@ -291,8 +289,10 @@ bool msc_source_batch(MscTransfer *t, const GByteArray *in, GByteArray *out,
     if (t->ahead->len && !MSC_FAULT_PASSES(BATCH, errp)) {
         return false;
     }
+    /* In turns: one that always has something to say holds up no other. */
     for (guint i = 0; i < t->ahead->len && !chunk; i++) {
-        if (!next(t, t->ahead->pdata[i], &status, &chunk, errp)) {
+        if (!next(t, t->ahead->pdata[t->turn++ % t->ahead->len], &chunk,
+                  errp)) {
             return false;
         }
     }
@@ -302,6 +302,9 @@ bool msc_source_batch(MscTransfer *t, const GByteArray *in, GByteArray *out,
     for (guint i = 0; i < t->ahead->len; i++) {
         const MscAheadPart *part = t->ahead->pdata[i];
 
+        status.sent += part->progress.sent;
+        status.total += part->progress.total;
+        status.backlog += part->progress.backlog;
         if (!part->live) {
             status.state = MSC_PRECOPY_BULK;
         }

@@ -16,9 +16,10 @@ typedef struct {
     const MscProvider *provider;
     gpointer memory; /* of the provider; NULL before it begins */
     void (*end)(gpointer memory);
-    bool asked;     /* source: for batches, so all goes that way */
-    uint64_t flows; /* destination: staged now */
-    bool live;      /* source: all was sent once */
+    bool asked;                  /* source: for batches, so all goes that way */
+    uint64_t flows;              /* destination: staged now */
+    bool live;                   /* source: all was sent once */
+    MscPrecopyProgress progress; /* source: as of its last turn */
 
     /* Source: bytes that are in the other host's log (staged-log.h), about;
      * ahead-source.c, "crowded". */

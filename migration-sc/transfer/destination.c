@@ -71,7 +71,6 @@ bool msc_destination_take(MscTransfer *t, const char *why, GError **errp)
         g_warning("%s: %s", t->entry->name, err->message);
         return true;
     }
-    msc_ahead_destination_end(t);
     for (guint i = 0; i < t->context->sections->len; i++) {
         const MscSection *s = t->context->sections->pdata[i];
         const MscProvider *p = msc_destination_is_ahead(t, s)
@@ -215,6 +214,7 @@ bool msc_destination_settle(MscTransfer *t)
     if (t->entry->stage != MSC_STAGE_COMMITTED || !load_context(t, NULL)) {
         return false;
     }
+    msc_ahead_destination_end(t);
     for (guint i = 0; i < t->context->sections->len; i++) {
         const MscSection *s = t->context->sections->pdata[i];
         const MscProvider *p = msc_destination_is_ahead(t, s)

@@ -272,7 +272,8 @@ static bool retire_one(MscTransfer *t, const MscProvider *p, GError **errp)
     g_autoptr(GBytes) payload = NULL;
     MscProviderStats stats;
 
-    if (p->precopy && (!section || msc_ahead_section(p, section))) {
+    if (p->precopy && p->precopy->retire &&
+        (!section || msc_ahead_section(p, section))) {
         return p->precopy->retire(t->vm->selector, answer ? answer->data : NULL,
                                   errp);
     }
@@ -328,6 +329,10 @@ void msc_transfer_after_reply(MscTransfer *t)
         /* The last use of a file that was replaced frees its blocks, which
          * takes milliseconds. */
         msc_base_void_all(t);
+    }
+    if (t->entry->stage == MSC_STAGE_COMMITTED) {
+        /* What it remembers of a long list, likewise; the guest runs. */
+        msc_ahead_destination_end(t);
     }
     msc_transfer_unlock(t);
 }

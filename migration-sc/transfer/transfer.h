@@ -56,6 +56,7 @@ typedef struct {
     GPtrArray *ahead;     /* of MscAheadPart: what both ends can send ahead */
 
     /* Source. */
+    guint turn;        /* which part is asked for a batch next */
     bool retire_later; /* DONE came; msc_transfer_after_reply() is due */
     MscContextSealer *sealer;
     GPtrArray *answers;  /* sections: the destination's checks */

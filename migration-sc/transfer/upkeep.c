@@ -52,7 +52,8 @@ static void prepare_precopy(MscHub *hub)
             g_strdup_printf("%s/%s.memo", msc_hub_state_dir(hub), (*p)->name);
         g_autoptr(GError) err = NULL;
 
-        if ((*p)->precopy && !(*p)->precopy->prepare(memo, &err)) {
+        if ((*p)->precopy && (*p)->precopy->prepare &&
+            !(*p)->precopy->prepare(memo, &err)) {
             g_message("%s: what is sent ahead will be looked at again when "
                       "the guest stops, which takes longer: %s",
                       (*p)->name, err->message);
