@@ -128,11 +128,22 @@ static void add_table(MscNftBatch *b, const MscNftTable *t, bool dormant)
     msc_nft_message_end(b->bytes, at);
 }
 
+typedef enum {
+    ADD,    /* they are new */
+    TOUCH,  /* they are there, or the transaction fails: for a set without
+             * others */
+    REMOVE, /* by their keys */
+} Change;
+
 static guint begin_elements(MscNftBatch *b, const MscNftTable *t,
-                            const MscNftSet *set, guint *list)
+                            const MscNftSet *set, Change change, guint *list)
 {
-    guint at =
-        begin(b, NFT_MSG_NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL, t, set->attrs);
+    uint16_t type = change == REMOVE ? NFT_MSG_DELSETELEM : NFT_MSG_NEWSETELEM;
+    /* The guard is what the kernel answers. */
+    uint16_t flags = change == ADD     ? NLM_F_CREATE | NLM_F_EXCL
+                     : change == TOUCH ? NLM_F_ACK
+                                       : 0;
+    guint at = begin(b, type, flags, t, set->attrs);
 
     msc_nft_put_text(b->bytes, NFTA_SET_ELEM_LIST_TABLE, t->name);
     msc_nft_put_text(b->bytes, NFTA_SET_ELEM_LIST_SET,
@@ -141,27 +152,62 @@ static guint begin_elements(MscNftBatch *b, const MscNftTable *t,
     return at;
 }
 
-static void add_elements(MscNftBatch *b, const MscNftTable *t,
-                         const MscNftSet *set)
+static void change_elements(MscNftBatch *b, const MscNftTable *t,
+                            const MscNftSet *set, Change change)
 {
     guint at = 0, list = 0, element;
 
     for (guint i = 0; i < set->elements->len; i++) {
         if (!i) {
-            at = begin_elements(b, t, set, &list);
+            at = begin_elements(b, t, set, change, &list);
         } else if (b->bytes->len - list > ELEMENTS_MAX) {
             msc_nft_nest_end(b->bytes, list);
             msc_nft_message_end(b->bytes, at);
-            at = begin_elements(b, t, set, &list);
+            at = begin_elements(b, t, set, change, &list);
         }
         element = msc_nft_nest_begin(b->bytes, NFTA_LIST_ELEM);
-        msc_nft_attrs_put(set->elements->pdata[i], b->bytes);
+        if (change == REMOVE) {
+            g_autoptr(GPtrArray) key =
+                msc_nft_element_key(set->elements->pdata[i]);
+
+            msc_nft_attrs_put(key, b->bytes);
+        } else {
+            msc_nft_attrs_put(set->elements->pdata[i], b->bytes);
+        }
         msc_nft_nest_end(b->bytes, element);
     }
     if (set->elements->len) {
         msc_nft_nest_end(b->bytes, list);
         msc_nft_message_end(b->bytes, at);
     }
+}
+
+void msc_nft_batch_add_elements(MscNftBatch *b, const MscNftTable *t,
+                                const MscNftSet *set)
+{
+    change_elements(b, t, set, ADD);
+}
+
+void msc_nft_batch_guard(MscNftBatch *b, const MscNftTable *t,
+                         const MscNftSet *marker)
+{
+    change_elements(b, t, marker, TOUCH);
+}
+
+void msc_nft_batch_remove_elements(MscNftBatch *b, const MscNftTable *t,
+                                   const MscNftSet *set)
+{
+    guint at;
+
+    if (set->elements->len) {
+        change_elements(b, t, set, REMOVE);
+        return;
+    }
+    at = begin(b, NFT_MSG_DELSETELEM, 0, t, set->attrs);
+    msc_nft_put_text(b->bytes, NFTA_SET_ELEM_LIST_TABLE, t->name);
+    msc_nft_put_text(b->bytes, NFTA_SET_ELEM_LIST_SET,
+                     msc_nft_text(set->attrs, NFTA_SET_NAME));
+    msc_nft_message_end(b->bytes, at);
 }
 
 /* ---- rules ---- */
@@ -238,9 +284,10 @@ static void add_rules(MscNftBatch *b, const MscNftTable *t)
     }
 }
 
-void msc_nft_batch_add(MscNftBatch *b, const MscNftTable *t, bool dormant)
+/* All of @t, but the sets that are @there. */
+static void add_rest(MscNftBatch *b, const MscNftTable *t,
+                     const MscNftTable *there)
 {
-    add_table(b, t, dormant);
     for (guint i = 0; i < t->chains->len; i++) {
         add_object(b, NFT_MSG_NEWCHAIN, NFTA_CHAIN_TABLE, t,
                    t->chains->pdata[i]);
@@ -251,12 +298,42 @@ void msc_nft_batch_add(MscNftBatch *b, const MscNftTable *t, bool dormant)
     for (guint i = 0; i < t->sets->len; i++) {
         const MscNftSet *set = t->sets->pdata[i];
 
-        add_object(b, NFT_MSG_NEWSET, NFTA_SET_TABLE, t, set->attrs);
+        if (!there || !msc_nft_table_set(there, msc_nft_text(set->attrs,
+                                                             NFTA_SET_NAME))) {
+            add_object(b, NFT_MSG_NEWSET, NFTA_SET_TABLE, t, set->attrs);
+        }
     }
     for (guint i = 0; i < t->sets->len; i++) {
-        add_elements(b, t, t->sets->pdata[i]);
+        msc_nft_batch_add_elements(b, t, t->sets->pdata[i]);
     }
     add_rules(b, t);
+}
+
+void msc_nft_batch_add(MscNftBatch *b, const MscNftTable *t, bool dormant)
+{
+    add_table(b, t, dormant);
+    add_rest(b, t, NULL);
+}
+
+void msc_nft_batch_begin(MscNftBatch *b, const MscNftTable *t,
+                         const MscNftSet *marker)
+{
+    add_table(b, t, false);
+    add_object(b, NFT_MSG_NEWSET, NFTA_SET_TABLE, t, marker->attrs);
+    msc_nft_batch_add_elements(b, t, marker);
+    add_rest(b, t, NULL);
+}
+
+void msc_nft_batch_complete(MscNftBatch *b, const MscNftTable *t,
+                            const MscNftTable *there, const MscNftSet *marker)
+{
+    guint at = begin(b, NFT_MSG_DELSET, NLM_F_ACK, t, marker->attrs);
+
+    msc_nft_put_text(b->bytes, NFTA_SET_TABLE, t->name);
+    msc_nft_put_text(b->bytes, NFTA_SET_NAME,
+                     msc_nft_text(marker->attrs, NFTA_SET_NAME));
+    msc_nft_message_end(b->bytes, at);
+    add_rest(b, t, there);
 }
 
 char *msc_nft_batch_text(const MscNftBatch *b, uint32_t seq)
@@ -278,9 +355,14 @@ char *msc_nft_batch_text(const MscNftBatch *b, uint32_t seq)
         return g_strdup_printf("%s, stateful object %s", table,
                                msc_nft_text(a->attrs, NFTA_OBJ_NAME));
     case NFT_MSG_NEWSET:
+    case NFT_MSG_DELSET:
     case NFT_MSG_NEWSETELEM:
+    case NFT_MSG_DELSETELEM:
         return g_strdup_printf("%s, %sset %s", table,
-                               a->type == NFT_MSG_NEWSET ? "" : "elements of ",
+                               a->type == NFT_MSG_NEWSET ||
+                                       a->type == NFT_MSG_DELSET
+                                   ? ""
+                                   : "elements of ",
                                msc_nft_text(a->attrs, NFTA_SET_NAME));
     case NFT_MSG_NEWRULE:
         return g_strdup_printf("%s, chain %s, rule %u", table,

@@ -23,6 +23,26 @@ void msc_nft_batch_delete(MscNftBatch *batch, const MscNftTable *table);
  * touch a packet. */
 void msc_nft_batch_add(MscNftBatch *batch, const MscNftTable *table,
                        bool dormant);
+
+/*
+ * Ahead (nft-ahead.h).  The table and its sets, @marker among them; then, as
+ * often as need be, a guard and what changes; at last all the rest.
+ */
+void msc_nft_batch_begin(MscNftBatch *batch, const MscNftTable *table,
+                         const MscNftSet *marker);
+/* If @table has no @marker, the transaction fails. */
+void msc_nft_batch_guard(MscNftBatch *batch, const MscNftTable *table,
+                         const MscNftSet *marker);
+/* The elements of @set go; if it has none, all that are there. */
+void msc_nft_batch_remove_elements(MscNftBatch *batch, const MscNftTable *table,
+                                   const MscNftSet *set);
+void msc_nft_batch_add_elements(MscNftBatch *batch, const MscNftTable *table,
+                                const MscNftSet *set);
+/* @marker goes, and what is in @table but not in @there is made; elements of
+ * all its sets. */
+void msc_nft_batch_complete(MscNftBatch *batch, const MscNftTable *table,
+                            const MscNftTable *there, const MscNftSet *marker);
+
 /* What message @seq is about, for an error message; to be freed. */
 char *msc_nft_batch_text(const MscNftBatch *batch, uint32_t seq);
 /* Appends a message without attributes to @out; it begins at the result. */

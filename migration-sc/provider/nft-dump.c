@@ -37,6 +37,7 @@ typedef struct {
     MscNftTable *table; /* that is being read */
     MscNftSet *set;
     uint32_t generation;
+    const MscNftSkip *skip;
 } Reading;
 
 static bool is_lenient(const Reading *r)
@@ -209,6 +210,45 @@ static bool take_flowtable(const struct nfgenmsg *nfg, const void *attrs,
     return false;
 }
 
+/* Are the elements of the set that is being read known? */
+static bool is_skipped(const Reading *r)
+{
+    const MscNftSkip *skip = r->skip;
+    const MscNftTable *t;
+
+    if (r->extent == MSC_NFT_SETS) {
+        return true;
+    }
+    if (!skip || !skip->sets || (skip->as_of && skip->as_of != r->generation)) {
+        return false;
+    }
+    t = msc_nft_payload_find(skip->sets, r->table->family, r->table->name);
+    return t &&
+           msc_nft_table_set(t, msc_nft_text(r->set->attrs, NFTA_SET_NAME));
+}
+
+static bool read_elements(MscNft *n, Reading *r, GError **errp)
+{
+    g_autoptr(GByteArray) attrs = g_byte_array_new();
+    const MscNftTable *t = r->table;
+
+    msc_nft_put_text(attrs, NFTA_SET_ELEM_LIST_TABLE, t->name);
+    msc_nft_put_text(attrs, NFTA_SET_ELEM_LIST_SET,
+                     msc_nft_text(r->set->attrs, NFTA_SET_NAME));
+    if (!msc_nft_ask(n, NFT_MSG_GETSETELEM, NLM_F_DUMP, t->family, attrs,
+                     take_elements, r, errp)) {
+        return false;
+    }
+    msc_nft_set_sort(r->set);
+    /*
+     * While the kernel makes a set's hash table larger, the parts of one
+     * dump follow different orders (nft_set_hash.c, nft_rhash_walk): some
+     * elements come twice, as many others not at all, and the generation
+     * stays what it was.
+     */
+    return !msc_nft_set_has_doubles(r->set);
+}
+
 static bool read_table(MscNft *n, Reading *r, GError **errp)
 {
     static const struct {
@@ -223,8 +263,8 @@ static bool read_table(MscNft *n, Reading *r, GError **errp)
     };
     MscNftTable *t = r->table;
 
-    if (msc_nft_u32(t->attrs, NFTA_TABLE_FLAGS) &
-        (uint32_t)~NFT_TABLE_F_DORMANT) {
+    if (r->extent != MSC_NFT_SETS && (msc_nft_u32(t->attrs, NFTA_TABLE_FLAGS) &
+                                      (uint32_t)~NFT_TABLE_F_DORMANT)) {
         g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_REFUSED,
                             "it belongs to a process (flags owner) and would "
                             "go with it");
@@ -233,6 +273,9 @@ static bool read_table(MscNft *n, Reading *r, GError **errp)
     for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
         g_autoptr(GByteArray) attrs = g_byte_array_new();
 
+        if (r->extent == MSC_NFT_SETS && kinds[i].type != NFT_MSG_GETSET) {
+            continue;
+        }
         msc_nft_put_text(attrs, kinds[i].attr, t->name);
         if (!msc_nft_ask(n, kinds[i].type, NLM_F_DUMP, t->family, attrs,
                          kinds[i].take, r, errp)) {
@@ -240,24 +283,8 @@ static bool read_table(MscNft *n, Reading *r, GError **errp)
         }
     }
     for (guint i = 0; i < t->sets->len; i++) {
-        g_autoptr(GByteArray) attrs = g_byte_array_new();
-
         r->set = t->sets->pdata[i];
-        msc_nft_put_text(attrs, NFTA_SET_ELEM_LIST_TABLE, t->name);
-        msc_nft_put_text(attrs, NFTA_SET_ELEM_LIST_SET,
-                         msc_nft_text(r->set->attrs, NFTA_SET_NAME));
-        if (!msc_nft_ask(n, NFT_MSG_GETSETELEM, NLM_F_DUMP, t->family, attrs,
-                         take_elements, r, errp)) {
-            return false;
-        }
-        msc_nft_set_sort(r->set);
-        /*
-         * While the kernel makes a set's hash table larger, the parts of one
-         * dump follow different orders (nft_set_hash.c, nft_rhash_walk): some
-         * elements come twice, as many others not at all, and the generation
-         * stays what it was.
-         */
-        if (msc_nft_set_has_doubles(r->set)) {
+        if (!is_skipped(r) && !read_elements(n, r, errp)) {
             return false;
         }
     }
@@ -295,17 +322,41 @@ static bool try_dump(MscNft *n, Reading *r, GError **errp)
     return generation(n, r, errp) && r->generation == before;
 }
 
+bool msc_nft_generation(MscNft *n, uint32_t *number, GError **errp)
+{
+    Reading r = { 0 };
+
+    /* One answer, so nothing can change in between. */
+    if (!generation(n, &r, errp)) {
+        return false;
+    }
+    *number = r.generation;
+    return true;
+}
+
 MscNftPayload *msc_nft_dump(MscNft *n, const GPtrArray *tables,
                             MscNftExtent extent, GError **errp)
+{
+    MscNftSkip none = { 0 };
+
+    return msc_nft_dump_but(n, tables, extent, &none, errp);
+}
+
+MscNftPayload *msc_nft_dump_but(MscNft *n, const GPtrArray *tables,
+                                MscNftExtent extent, MscNftSkip *skip,
+                                GError **errp)
 {
     for (int i = 0; i < TRIES; i++) {
         g_autoptr(MscNftPayload) payload = msc_nft_payload_new();
         g_autoptr(GError) err = NULL;
-        Reading r = { .wanted = tables, .payload = payload, .extent = extent };
+        Reading r = {
+            .wanted = tables, .payload = payload, .extent = extent, .skip = skip
+        };
 
         g_usleep(i > 0 ? RETRY_US : 0);
         payload->local = true;
         if (try_dump(n, &r, &err)) {
+            skip->generation = r.generation;
             return g_steal_pointer(&payload);
         }
         /* A table that went while it was read is one more change. */

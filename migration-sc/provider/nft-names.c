@@ -164,6 +164,27 @@ static gint by_key(gconstpointer a, gconstpointer b)
     return order ? order : compare_values(*x, *y, NFTA_SET_ELEM_KEY_END);
 }
 
+GPtrArray *msc_nft_element_key(const GPtrArray *element)
+{
+    static const uint16_t types[] = { NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_FLAGS,
+                                      NFTA_SET_ELEM_KEY_END };
+    GPtrArray *key = g_ptr_array_sized_new(G_N_ELEMENTS(types));
+
+    for (size_t i = 0; i < G_N_ELEMENTS(types); i++) {
+        MscNftAttr *attr = msc_nft_find(element, types[i]);
+
+        if (attr) {
+            g_ptr_array_add(key, attr);
+        }
+    }
+    return key;
+}
+
+int msc_nft_element_order(const GPtrArray *a, const GPtrArray *b)
+{
+    return by_key(&a, &b);
+}
+
 void msc_nft_set_sort(MscNftSet *set)
 {
     g_ptr_array_sort(set->elements, by_key);

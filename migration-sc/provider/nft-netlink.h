@@ -29,13 +29,26 @@ bool msc_nft_ask(MscNft *nft, uint16_t type, uint16_t flags, uint8_t family,
 typedef enum {
     MSC_NFT_WHOLE,   /* what this program does not know is refused */
     MSC_NFT_KNOWN,   /* it is left out, for comparing */
+    MSC_NFT_SETS,    /* sets without their elements, no more */
     MSC_NFT_HANDLES, /* which tables there are, no more */
 } MscNftExtent;
+
+/* Sets whose elements need not be read. */
+typedef struct {
+    const MscNftPayload *sets; /* NULL: none */
+    uint32_t as_of;      /* unless the generation is another; 0: never mind */
+    uint32_t generation; /* out: of what was read */
+} MscNftSkip;
 
 /* Those of @tables (of MscNftTableName*) that exist, as they are at one
  * moment; a local payload. */
 MscNftPayload *msc_nft_dump(MscNft *nft, const GPtrArray *tables,
                             MscNftExtent extent, GError **errp);
+MscNftPayload *msc_nft_dump_but(MscNft *nft, const GPtrArray *tables,
+                                MscNftExtent extent, MscNftSkip *skip,
+                                GError **errp);
+/* The number of the last transaction on this host, of whatever table. */
+bool msc_nft_generation(MscNft *nft, uint32_t *generation, GError **errp);
 
 /*
  * Runs @batch in one transaction, all or nothing.  With @commit false the

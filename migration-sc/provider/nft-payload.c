@@ -13,7 +13,7 @@
 #define LOCAL 1
 #define ORDER (G_BYTE_ORDER == G_LITTLE_ENDIAN ? 1 : 2)
 
-static void set_free(MscNftSet *set)
+void msc_nft_set_free(MscNftSet *set)
 {
     g_ptr_array_unref(set->attrs);
     g_ptr_array_unref(set->elements);
@@ -43,7 +43,7 @@ MscNftTable *msc_nft_table_new(uint8_t family, const char *name)
     t->attrs = msc_nft_attrs_new();
     t->chains = objects_new();
     t->objects = objects_new();
-    t->sets = g_ptr_array_new_with_free_func((GDestroyNotify)set_free);
+    t->sets = g_ptr_array_new_with_free_func((GDestroyNotify)msc_nft_set_free);
     t->rules = objects_new();
     t->set_index = g_hash_table_new(g_str_hash, g_str_equal);
     t->chain_index = g_hash_table_new(g_str_hash, g_str_equal);

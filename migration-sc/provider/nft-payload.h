@@ -55,6 +55,7 @@ void msc_nft_payload_free(MscNftPayload *payload);
 MscNftTable *msc_nft_table_new(uint8_t family, const char *name);
 void msc_nft_table_free(MscNftTable *table);
 MscNftSet *msc_nft_set_new(GPtrArray *attrs);
+void msc_nft_set_free(MscNftSet *set);
 
 GBytes *msc_nft_payload_encode(const MscNftPayload *payload);
 MscNftPayload *msc_nft_payload_decode(GBytes *bytes, GError **errp);
@@ -66,6 +67,11 @@ MscNftSet *msc_nft_table_set(const MscNftTable *table, const char *name);
 GPtrArray *msc_nft_table_chain(const MscNftTable *table, const char *name);
 /* Canonical order, in which intervals can be put into the kernel again. */
 void msc_nft_set_sort(MscNftSet *set);
+/* Below 0, 0, or above: where @a stands in it. */
+int msc_nft_element_order(const GPtrArray *a, const GPtrArray *b);
+/* Those of an element's attributes that tell it from all others of its set;
+ * they stay the element's. */
+GPtrArray *msc_nft_element_key(const GPtrArray *element);
 /* Of a sorted set: one element is there twice. */
 bool msc_nft_set_has_doubles(const MscNftSet *set);
 /* Is all that @wanted says also so in @is, and nothing more there?  State is

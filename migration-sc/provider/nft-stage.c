@@ -8,6 +8,8 @@
 
 #include "error.h"
 #include "nft-admit.h"
+#include "nft-ahead-source.h"
+#include "nft-ahead.h"
 #include "nft-collect.h"
 #include "nft-names.h"
 #include "nft-netlink.h"
@@ -46,8 +48,7 @@ static void add_all(MscNftBatch *batch, const MscNftPayload *payload,
     }
 }
 
-/* Nothing to do is done. */
-static bool run(MscNft *nft, const MscNftBatch *batch, GError **errp)
+bool msc_nft_commit(MscNft *nft, const MscNftBatch *batch, GError **errp)
 {
     g_autoptr(GPtrArray) reasons = reasons_new();
 
@@ -69,8 +70,28 @@ static bool run(MscNft *nft, const MscNftBatch *batch, GError **errp)
 
 /* ---- before RAM ---- */
 
+/* Is there a set that is worth sending ahead? */
+static bool has_much(const MscNftPayload *payload, bool shortened)
+{
+    for (guint i = 0; i < payload->tables->len; i++) {
+        const MscNftTable *t = payload->tables->pdata[i];
+
+        for (guint k = 0; k < t->sets->len; k++) {
+            const MscNftSet *set = t->sets->pdata[k];
+
+            if ((shortened || set->elements->len >= MSC_NFT_AHEAD_MIN) &&
+                msc_nft_set_goes_ahead(t, set)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* *@ahead: sets may be sent before the end.  Not into a table that is here:
+ * that works on packets until the end. */
 static bool check(const MscSelector *s, GBytes *summary, GPtrArray *reasons,
-                  GError **errp)
+                  bool *ahead, GError **errp)
 {
     bool shortened;
     g_autoptr(MscNftPayload) payload =
@@ -95,6 +116,7 @@ static bool check(const MscSelector *s, GBytes *summary, GPtrArray *reasons,
         return true; /* the kernel would only repeat it */
     }
     msc_nft_admit_existing(payload, existing, s, shortened, reasons);
+    *ahead = !existing->tables->len && has_much(payload, shortened);
     delete_all(batch, existing);
     add_all(batch, payload, true);
     return msc_nft_run(nft, batch, false, reasons, errp);
@@ -104,10 +126,11 @@ bool msc_nft_check(const MscSelector *s, GBytes *summary, bool leave_behind,
                    GPtrArray *reasons, GBytes **answer, GError **errp)
 {
     g_autoptr(GPtrArray) found = reasons_new();
-    bool ok = check(s, summary, found, errp);
+    bool ahead = false;
+    bool ok = check(s, summary, found, &ahead, errp);
 
     (void)leave_behind;
-    *answer = NULL;
+    *answer = ok && ahead ? msc_nft_ahead_answer() : NULL;
     for (guint i = 0; ok && i < found->len; i++) {
         g_ptr_array_add(reasons, g_strdup(found->pdata[i]));
     }
@@ -174,7 +197,7 @@ static void shorten(MscNftSet *set, uint64_t ms)
     set->elements = left;
 }
 
-static void shorten_all(const MscNftPayload *payload, uint64_t ms)
+void msc_nft_shorten(const MscNftPayload *payload, uint64_t ms)
 {
     for (guint i = 0; i < payload->tables->len; i++) {
         const MscNftTable *t = payload->tables->pdata[i];
@@ -186,13 +209,10 @@ static void shorten_all(const MscNftPayload *payload, uint64_t ms)
 }
 
 /* An older kernel ignores what it does not know. */
-static bool verify(MscNft *nft, const MscSelector *s,
-                   const MscNftPayload *payload, GError **errp)
+bool msc_nft_verify(const MscNftPayload *is, const MscNftPayload *payload,
+                    GError **errp)
 {
-    g_autoptr(MscNftPayload) is =
-        msc_nft_dump(nft, s->nft_tables, MSC_NFT_KNOWN, errp);
-
-    for (guint i = 0; is && i < payload->tables->len; i++) {
+    for (guint i = 0; i < payload->tables->len; i++) {
         const MscNftTable *wanted = payload->tables->pdata[i];
         const MscNftTable *there =
             msc_nft_payload_find(is, wanted->family, wanted->name);
@@ -206,7 +226,16 @@ static bool verify(MscNft *nft, const MscSelector *s,
             return false;
         }
     }
-    return is != NULL;
+    return true;
+}
+
+static bool read_back(MscNft *nft, const MscSelector *s,
+                      const MscNftPayload *payload, GError **errp)
+{
+    g_autoptr(MscNftPayload) is =
+        msc_nft_dump(nft, s->nft_tables, MSC_NFT_KNOWN, errp);
+
+    return is && msc_nft_verify(is, payload, errp);
 }
 
 bool msc_nft_stage(const MscSelector *s, GBytes *bytes, uint64_t transit_us,
@@ -221,10 +250,10 @@ bool msc_nft_stage(const MscSelector *s, GBytes *bytes, uint64_t transit_us,
     if (!existing) {
         return false;
     }
-    shorten_all(payload, transit_us / 1000);
+    msc_nft_shorten(payload, transit_us / 1000);
     delete_all(batch, existing);
     add_all(batch, payload, false);
-    return run(nft, batch, errp) && verify(nft, s, payload, errp);
+    return msc_nft_commit(nft, batch, errp) && read_back(nft, s, payload, errp);
 }
 
 bool msc_nft_abort(const MscSelector *s, GBytes *bytes, GBytes *replaced,
@@ -257,7 +286,7 @@ bool msc_nft_abort(const MscSelector *s, GBytes *bytes, GBytes *replaced,
             msc_nft_batch_add(batch, t, false);
         }
     }
-    return run(nft, batch, errp);
+    return msc_nft_commit(nft, batch, errp);
 }
 
 bool msc_nft_retire(const MscSelector *s, GBytes *bytes, GError **errp)
@@ -270,7 +299,8 @@ bool msc_nft_retire(const MscSelector *s, GBytes *bytes, GError **errp)
     if (!g_bytes_get_size(bytes)) {
         return true;
     }
-    moved = msc_nft_payload_decode(bytes, errp);
+    moved = msc_nft_ahead_is(bytes) ? msc_nft_ahead_rest(bytes, errp)
+                                    : msc_nft_payload_decode(bytes, errp);
     nft = moved ? msc_nft_open(errp) : NULL;
     is = nft ? msc_nft_dump(nft, s->nft_tables, MSC_NFT_HANDLES, errp) : NULL;
     if (!is) {
@@ -286,5 +316,5 @@ bool msc_nft_retire(const MscSelector *s, GBytes *bytes, GError **errp)
             msc_nft_batch_delete(batch, t);
         }
     }
-    return run(nft, batch, errp);
+    return msc_nft_commit(nft, batch, errp);
 }

@@ -5,6 +5,9 @@
  */
 #include "nft.h"
 
+#include "nft-ahead-source.h"
+#include "nft-ahead-stage.h"
+#include "nft-ahead.h"
 #include "nft-collect.h"
 #include "nft-names.h"
 #include "nft-netlink.h"
@@ -80,6 +83,21 @@ static void nft_check_absent(const MscSelector *selector, GPtrArray *reasons)
     }
 }
 
+static const MscPrecopy precopy = {
+    .version = MSC_NFT_AHEAD_VERSION,
+    .source_begin = msc_nft_source_begin,
+    .source_admitted = msc_nft_source_admitted,
+    .next = msc_nft_source_next,
+    .final = msc_nft_source_final,
+    .source_end = msc_nft_source_end,
+    .destination_begin = msc_nft_destination_begin,
+    .validate = msc_nft_destination_validate,
+    .stage = msc_nft_destination_stage,
+    .destination_end = msc_nft_destination_end,
+    .unstage = msc_nft_unstage,
+    .restore = msc_nft_restore,
+};
+
 const MscProvider msc_nft_provider = {
     .name = "nft",
     .version = MSC_NFT_VERSION,
@@ -98,5 +116,6 @@ const MscProvider msc_nft_provider = {
     .stage = msc_nft_stage,
     .abort = msc_nft_abort,
     .commit = nft_commit,
+    .precopy = &precopy,
     .print = msc_nft_print,
 };
