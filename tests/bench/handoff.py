@@ -11,6 +11,7 @@ from comeback import forget_bases, way_back
 from figures import Report
 from lab import GUEST, NAT, Lab, until
 import plot
+import rules
 import total_time
 
 FLOWS = 0, 1000, 10000, 100000, 1000000
@@ -185,6 +186,7 @@ def measure(options):
     with room_for_all(), Lab() as lab:
         way_back(report, lab, inject, runs, options.quick)
     added.measure(report, runs, options.quick, inject)
+    rules.measure(report, runs, options.quick)
     with room_for_all():
         total_time.measure(report, runs, options.quick, inject)
     if options.plot:

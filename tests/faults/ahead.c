@@ -1,8 +1,8 @@
 /*
  * The fault points of pre-copy, with a test in QEMU's place: batches go ahead
  * while the guest runs, and a helper crashes or fails at one of them.  Then
- * the source has all flows, the destination none, and the next migration
- * works.  (test-faults has the other points, with QEMU.)
+ * the source has all flows and rules, the destination none, and the next
+ * migration works.  (test-faults has the other points, with QEMU.)
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -18,14 +18,27 @@ typedef struct {
     int host; /* whose helper; 0 is the source's */
     const char *point;
     const char *how;
+    bool rules; /* the second batch is of its nft set, not a change of flows */
 } Row;
 
+#define ADDRESSES 500
+
 static const Row rows[] = {
-    { 0, "BATCH", "crash" },          { 0, "BATCH@3", "crash" },
-    { 0, "BATCH", "error" },          { 1, "BATCH_RECORDED", "crash" },
-    { 1, "BATCH_RECORDED", "error" }, { 1, "BATCH_RECORDED@2", "crash" },
-    { 1, "BATCH_STAGED", "crash" },   { 1, "BATCH_STAGED", "error" },
+    { 0, "BATCH", "crash" },
+    { 0, "BATCH@3", "crash" },
+    { 0, "BATCH", "error" },
+    { 1, "BATCH_RECORDED", "crash" },
+    { 1, "BATCH_RECORDED", "error" },
+    { 1, "BATCH_RECORDED@2", "crash" },
+    { 1, "BATCH_STAGED", "crash" },
+    { 1, "BATCH_STAGED", "error" },
     { 1, "BATCH_STAGED@2", "crash" },
+    { 0, "BATCH@2", "crash", true },
+    { 1, "BATCH_RECORDED@2", "crash", true },
+    { 1, "BATCH_RECORDED@2", "error", true },
+    { 1, "BATCH_STAGED@2", "crash", true },
+    { 1, "BATCH_STAGED@2", "error", true },
+    { 1, "BATCH_STAGED@3", "crash", true },
 };
 
 /* Batches until only changes follow; false as soon as a helper fails. */
@@ -48,12 +61,27 @@ static bool send_ahead(Move *m)
     return true;
 }
 
-static void add_flow(Pair *pair)
+static void add_flow(Pair *pair, guint port)
 {
     PAIR_MUST("ip netns exec %s conntrack -I -p tcp -s 10.20.0.10 "
-              "-d 192.0.2.5 --sport 20000 --dport 80 --state ESTABLISHED "
+              "-d 192.0.2.5 --sport %u --dport 80 --state ESTABLISHED "
               "-t 4000 -u SEEN_REPLY,ASSURED >/dev/null 2>&1",
-              pair->netns[0]);
+              pair->netns[0], port);
+}
+
+static Pair *guest_of(const Row *row)
+{
+    Pair *pair;
+
+    if (!row->rules) {
+        return pair_new();
+    }
+    pair = pair_new_of(PAIR_WITH_RULES);
+    for (guint i = 0; i < PAIR_FLOWS; i++) {
+        add_flow(pair, 1000 + i);
+    }
+    pair_load_rules(pair, 0, ADDRESSES);
+    return pair;
 }
 
 /* Both QEMUs give up, and the helper is there again. */
@@ -79,7 +107,9 @@ static void give_up(Pair *pair, Move *m, const Row *row)
 static void test_row(gconstpointer opaque)
 {
     const Row *row = opaque;
-    Pair *pair = pair_new();
+    Pair *pair = guest_of(row);
+    g_autofree char *here = pair_rules(pair, 0), *before = pair_rules(pair, 1);
+    g_autofree char *still = NULL, *after = NULL;
     g_autofree char *fault = g_strdup_printf("%s:%s", row->point, row->how);
     Move *m;
     int there;
@@ -96,7 +126,7 @@ static void test_row(gconstpointer opaque)
     g_assert_true(move_handshake(m));
     /* A second round, with a change. */
     if (send_ahead(m)) {
-        add_flow(pair);
+        add_flow(pair, 20000);
         g_assert_false(send_ahead(m));
     }
     g_assert_cmpint(pair_count_flows(pair, 0), >=, PAIR_FLOWS);
@@ -106,6 +136,10 @@ static void test_row(gconstpointer opaque)
         g_usleep(50 * 1000);
     }
     g_assert_cmpint(there, ==, 0);
+    still = pair_rules(pair, 0);
+    after = pair_rules(pair, 1);
+    g_assert_cmpstr(still, ==, here);
+    g_assert_cmpstr(after, ==, before);
     pair_migrate_of(pair, 0, (guint)pair_count_flows(pair, 0));
     g_assert_cmpint(pair_count_flows(pair, 0), ==, 0);
     pair_free(pair);
@@ -117,7 +151,8 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
         g_autofree char *path =
-            g_strdup_printf("/ahead/%s-%s", rows[i].point, rows[i].how);
+            g_strdup_printf("/ahead/%s-%s%s", rows[i].point, rows[i].how,
+                            rows[i].rules ? "-with-rules" : "");
 
         g_test_add_data_func(path, &rows[i], test_row);
     }

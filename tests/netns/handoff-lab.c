@@ -318,3 +318,37 @@ void pair_migrate(Pair *pair, int from)
     g_assert_cmpint(pair_count_flows(pair, from), ==, 0);
     g_assert_cmpint(pair_count_flows(pair, 1 - from), ==, PAIR_FLOWS);
 }
+
+void pair_load_rules(Pair *pair, int host, guint count)
+{
+    g_autofree char *path = g_build_filename(pair->dir, "rules", NULL);
+    g_autoptr(GString) text =
+        g_string_new("table inet guest { }\ndelete table inet guest\n"
+                     "table inet guest {\n set blocked { type ipv4_addr\n"
+                     "  elements = { ");
+
+    for (guint i = 0; i < count; i++) {
+        g_string_append_printf(text, "%s11.0.%u.%u", i ? ", " : "", i >> 8,
+                               i & 255);
+    }
+    g_string_append(text, " }\n }\n chain f {\n"
+                          "  type filter hook forward priority 0\n"
+                          "  ip saddr 10.20.0.10 ip daddr @blocked drop\n"
+                          " }\n}\n");
+    g_assert_true(g_file_set_contents(path, text->str, -1, NULL));
+    PAIR_MUST("ip netns exec %s nft -f %s", pair->netns[host], path);
+}
+
+char *pair_rules(Pair *pair, int host)
+{
+    g_autofree char *command =
+        g_strdup_printf("ip netns exec %s nft list ruleset", pair->netns[host]);
+    g_autoptr(GError) err = NULL;
+    char *out = NULL;
+    int status;
+
+    g_assert_true(
+        g_spawn_command_line_sync(command, &out, NULL, &status, &err));
+    g_assert_cmpint(status, ==, 0);
+    return out;
+}

@@ -35,6 +35,12 @@ void pair_free(Pair *pair);
 void pair_start_daemon(Pair *pair, int host);
 void pair_stop_daemon(Pair *pair, int host);
 int pair_count_flows(Pair *pair, int host);
+/* For pair_new_of(): the guest has a table. */
+#define PAIR_WITH_RULES "--address 10.20.0.10 --nft-table 'inet guest'"
+/* Makes it anew, with a set of @count addresses and a chain that asks it. */
+void pair_load_rules(Pair *pair, int host, guint count);
+/* The whole ruleset of a host, as nft prints it. */
+char *pair_rules(Pair *pair, int host);
 
 /* Exit status of a shell command. */
 int G_GNUC_PRINTF(1, 2) pair_run(const char *format, ...);
