@@ -25,26 +25,27 @@ typedef struct {
     uint8_t len; /* bytes; 0 for NAME and LABELS */
     Kind kind;
     enum nf_conntrack_attr attr;
+    uint8_t run; /* so many after it are there only if it is */
 } Field;
 
 /* In ascending order of tags, which is the order on the wire. */
 static const Field fields[] = {
     { 1, 1, RAW, ATTR_ORIG_L3PROTO },
     { 2, 1, RAW, ATTR_ORIG_L4PROTO },
-    { 3, 4, RAW, ATTR_ORIG_IPV4_SRC },
+    { 3, 4, RAW, ATTR_ORIG_IPV4_SRC, 1 },
     { 4, 4, RAW, ATTR_ORIG_IPV4_DST },
-    { 5, 16, RAW, ATTR_ORIG_IPV6_SRC },
+    { 5, 16, RAW, ATTR_ORIG_IPV6_SRC, 1 },
     { 6, 16, RAW, ATTR_ORIG_IPV6_DST },
-    { 7, 2, RAW, ATTR_ORIG_PORT_SRC },
+    { 7, 2, RAW, ATTR_ORIG_PORT_SRC, 1 },
     { 8, 2, RAW, ATTR_ORIG_PORT_DST },
-    { 9, 1, RAW, ATTR_ICMP_TYPE },
+    { 9, 1, RAW, ATTR_ICMP_TYPE, 2 },
     { 10, 1, RAW, ATTR_ICMP_CODE },
     { 11, 2, RAW, ATTR_ICMP_ID },
     { 12, 2, NUMBER, ATTR_ORIG_ZONE },
     /* The reply tuple; all absent where it mirrors the original one. */
-    { 13, 4, RAW, ATTR_REPL_IPV4_SRC },
+    { 13, 4, RAW, ATTR_REPL_IPV4_SRC, 1 },
     { 14, 4, RAW, ATTR_REPL_IPV4_DST },
-    { 15, 16, RAW, ATTR_REPL_IPV6_SRC },
+    { 15, 16, RAW, ATTR_REPL_IPV6_SRC, 1 },
     { 16, 16, RAW, ATTR_REPL_IPV6_DST },
     { 17, 2, RAW, ATTR_REPL_PORT_SRC }, /* or the ICMP identifier */
     { 18, 2, RAW, ATTR_REPL_PORT_DST },
@@ -55,22 +56,22 @@ static const Field fields[] = {
     { 27, 4, NUMBER, ATTR_MARK },
     { 28, 0, LABELS, ATTR_CONNLABELS },
     { 29, 0, NAME, ATTR_HELPER_NAME },
-    { 32, 1, RAW, ATTR_TCP_STATE },
+    { 32, 1, RAW, ATTR_TCP_STATE, 4 },
     { 33, 1, RAW, ATTR_TCP_FLAGS_ORIG },
     { 34, 1, RAW, ATTR_TCP_FLAGS_REPL },
     { 35, 1, RAW, ATTR_TCP_WSCALE_ORIG },
     { 36, 1, RAW, ATTR_TCP_WSCALE_REPL },
-    { 40, 1, RAW, ATTR_SCTP_STATE },
+    { 40, 1, RAW, ATTR_SCTP_STATE, 2 },
     { 41, 4, NUMBER, ATTR_SCTP_VTAG_ORIG },
     { 42, 4, NUMBER, ATTR_SCTP_VTAG_REPL },
-    { 48, 4, NUMBER, ATTR_ORIG_NAT_SEQ_CORRECTION_POS },
+    { 48, 4, NUMBER, ATTR_ORIG_NAT_SEQ_CORRECTION_POS, 2 },
     { 49, 4, NUMBER, ATTR_ORIG_NAT_SEQ_OFFSET_BEFORE },
     { 50, 4, NUMBER, ATTR_ORIG_NAT_SEQ_OFFSET_AFTER },
-    { 51, 4, NUMBER, ATTR_REPL_NAT_SEQ_CORRECTION_POS },
+    { 51, 4, NUMBER, ATTR_REPL_NAT_SEQ_CORRECTION_POS, 2 },
     { 52, 4, NUMBER, ATTR_REPL_NAT_SEQ_OFFSET_BEFORE },
     { 53, 4, NUMBER, ATTR_REPL_NAT_SEQ_OFFSET_AFTER },
     /* The flow that announced this one (FTP control of an FTP data flow). */
-    { 56, 1, RAW, ATTR_MASTER_L3PROTO },
+    { 56, 1, RAW, ATTR_MASTER_L3PROTO, 7 },
     { 57, 1, RAW, ATTR_MASTER_L4PROTO },
     { 58, 4, RAW, ATTR_MASTER_IPV4_SRC },
     { 59, 4, RAW, ATTR_MASTER_IPV4_DST },
@@ -79,6 +80,9 @@ static const Field fields[] = {
     { 62, 2, RAW, ATTR_MASTER_PORT_SRC },
     { 63, 2, RAW, ATTR_MASTER_PORT_DST },
 };
+
+/* All of them, and their length, take fewer bytes. */
+#define FLOW_MAX 512
 
 #define REPLY_FIRST 13
 #define REPLY_LAST 18
@@ -116,73 +120,103 @@ bool msc_reader_name(MscReader *r, char *out, size_t max)
     return true;
 }
 
-static void encode_labels(const MscFlow *flow, GByteArray *out)
+/* Each of these returns the end of what it wrote, or @out if nothing. */
+static uint8_t *encode_labels(const struct nfct_bitmask *b, uint8_t *out)
 {
-    const struct nfct_bitmask *b = nfct_get_attr(flow, ATTR_CONNLABELS);
-    uint8_t bytes[LABEL_BITS / 8] = { 0 };
+    unsigned last = MIN(nfct_bitmask_maxbit(b), LABEL_BITS - 1);
+    uint8_t *bytes = out + 2;
     unsigned len = 0;
 
-    for (unsigned bit = 0; bit < LABEL_BITS && bit <= nfct_bitmask_maxbit(b);
-         bit++) {
+    memset(bytes, 0, LABEL_BITS / 8);
+    for (unsigned bit = 0; bit <= last; bit++) {
         if (nfct_bitmask_test_bit(b, bit)) {
             bytes[bit / 8] |= (uint8_t)(1u << (bit % 8));
             len = bit / 8 + 1;
         }
     }
-    if (len) {
-        msc_put_u8(out, 28);
-        msc_put_u8(out, (uint8_t)len);
-        msc_put_bytes(out, bytes, len);
-    }
+    out[0] = 28;
+    out[1] = (uint8_t)len;
+    return len ? bytes + len : out;
 }
 
-static void encode_field(const MscFlow *flow, const Field *f, GByteArray *out)
+static uint8_t *encode_number(const void *value, uint8_t len, uint8_t *out)
 {
-    const void *value = nfct_get_attr(flow, f->attr);
+    uint16_t v16;
+    uint32_t v32;
 
-    if (!value) {
-        return;
-    }
-    if (f->kind == LABELS) {
-        encode_labels(flow, out);
-        return;
-    }
-    if (f->attr == ATTR_MARK && !nfct_get_attr_u32(flow, f->attr)) {
-        return; /* the default */
-    }
-    msc_put_u8(out, f->tag);
-    if (f->kind == NAME) {
-        msc_put_name(out, value, MSC_CONNTRACK_HELPER_MAX);
-    } else if (f->kind == RAW) {
-        msc_put_bytes(out, value, f->len);
-    } else if (f->len == 2) {
-        msc_put_u16(out, nfct_get_attr_u16(flow, f->attr));
+    if (len == 2) {
+        memcpy(&v16, value, sizeof(v16));
+        v16 = GUINT16_TO_BE(v16);
+        memcpy(out, &v16, sizeof(v16));
     } else {
-        msc_put_u32(out, nfct_get_attr_u32(flow, f->attr));
+        memcpy(&v32, value, sizeof(v32));
+        v32 = GUINT32_TO_BE(v32);
+        memcpy(out, &v32, sizeof(v32));
     }
+    return out + len;
+}
+
+static uint8_t *encode_field(const Field *f, const void *value, uint8_t *out)
+{
+    size_t len;
+
+    switch (f->kind) {
+    case LABELS:
+        return encode_labels(value, out);
+    case NAME:
+        len = strnlen(value, MSC_CONNTRACK_HELPER_MAX);
+        *out++ = f->tag;
+        *out++ = (uint8_t)len;
+        memcpy(out, value, len);
+        return out + len;
+    case NUMBER:
+        *out++ = f->tag;
+        return encode_number(value, f->len, out);
+    case RAW:
+        break;
+    }
+    *out++ = f->tag;
+    memcpy(out, value, f->len);
+    return out + f->len;
+}
+
+static bool is_default(const Field *f, const void *value)
+{
+    uint32_t mark;
+
+    if (f->attr != ATTR_MARK) {
+        return false;
+    }
+    memcpy(&mark, value, sizeof(mark));
+    return !mark;
 }
 
 static void flow_encode(const MscFlow *flow, bool tuple, GByteArray *out)
 {
     bool mirror = tuple || !msc_flow_is_nated(flow);
-    guint at = out->len;
-    guint len;
+    uint8_t bytes[FLOW_MAX];
+    uint8_t *end = bytes + 2;
+    size_t len;
 
-    msc_put_u16(out, 0);
     for (size_t i = 0; i < G_N_ELEMENTS(fields); i++) {
         const Field *f = &fields[i];
+        const void *value;
 
-        if (nfct_attr_is_set(flow, f->attr) <= 0 ||
-            (tuple && !is_tuple_tag(f->tag)) ||
+        if ((tuple && !is_tuple_tag(f->tag)) ||
             (mirror && f->tag >= REPLY_FIRST && f->tag <= REPLY_LAST)) {
             continue;
         }
-        encode_field(flow, f, out);
+        value = nfct_get_attr(flow, f->attr);
+        if (!value) {
+            i += f->run;
+        } else if (!is_default(f, value)) {
+            end = encode_field(f, value, end);
+        }
     }
-    len = out->len - at - 2;
-    g_assert(len <= UINT16_MAX);
-    out->data[at] = (uint8_t)(len >> 8);
-    out->data[at + 1] = (uint8_t)len;
+    len = (size_t)(end - bytes) - 2;
+    bytes[0] = (uint8_t)(len >> 8);
+    bytes[1] = (uint8_t)len;
+    g_byte_array_append(out, bytes, (guint)len + 2);
 }
 
 static void list_encode(const GPtrArray *flows, bool tuples, GByteArray *out)

@@ -84,9 +84,7 @@ static uint16_t flow_port(const MscFlow *flow, End end)
     if (msc_flow_is_icmp(flow)) {
         return msc_flow_icmp_id(flow, end == REPL_SRC || end == REPL_DST);
     }
-    return nfct_attr_is_set(flow, port_attr[end])
-               ? nfct_get_attr_u16(flow, port_attr[end])
-               : 0;
+    return nfct_get_attr_u16(flow, port_attr[end]); /* 0: it has none */
 }
 
 bool msc_address_equal(const MscAddress *a, const MscAddress *b)
@@ -123,12 +121,15 @@ uint16_t msc_flow_zone(const MscFlow *flow, bool reply)
 bool msc_flow_belongs(const MscFlow *flow, const MscSelector *s)
 {
     MscAddress originator, responder;
-    uint16_t zone = msc_flow_zone(flow, false);
 
-    /* Whatever its direction, as in the kernel's filter. */
-    zone = zone ? zone : msc_flow_zone(flow, true);
-    if (s->has_zone && zone != s->zone) {
-        return false;
+    if (s->has_zone) {
+        uint16_t zone = msc_flow_zone(flow, false);
+
+        /* Whatever its direction, as in the kernel's filter. */
+        zone = zone ? zone : msc_flow_zone(flow, true);
+        if (zone != s->zone) {
+            return false;
+        }
     }
     if (s->has_mark &&
         (nfct_get_attr_u32(flow, ATTR_MARK) & s->mark_mask) != s->mark) {
@@ -138,9 +139,11 @@ bool msc_flow_belongs(const MscFlow *flow, const MscSelector *s)
         return true;
     }
     flow_address(flow, ORIG_SRC, &originator);
+    if (msc_address_in(&originator, s->addresses)) {
+        return true;
+    }
     flow_address(flow, REPL_SRC, &responder);
-    return msc_address_in(&originator, s->addresses) ||
-           msc_address_in(&responder, s->addresses);
+    return msc_address_in(&responder, s->addresses);
 }
 
 bool msc_flow_is_originator(const MscFlow *flow, const MscSelector *s)
@@ -159,13 +162,22 @@ bool msc_flow_is_guests(const MscFlow *flow, const MscSelector *s)
     return msc_flow_belongs(flow, &without);
 }
 
-static bool ends_equal(const MscFlow *flow, End a, End b)
+static bool addresses_equal(const MscFlow *flow, End a, End b)
 {
     MscAddress x, y;
 
+    if (family(flow) == AF_INET) {
+        return nfct_get_attr_u32(flow, v4_attr[a]) ==
+               nfct_get_attr_u32(flow, v4_attr[b]);
+    }
     flow_address(flow, a, &x);
     flow_address(flow, b, &y);
-    return msc_address_equal(&x, &y) &&
+    return msc_address_equal(&x, &y);
+}
+
+static bool ends_equal(const MscFlow *flow, End a, End b)
+{
+    return addresses_equal(flow, a, b) &&
            flow_port(flow, a) == flow_port(flow, b);
 }
 
@@ -176,15 +188,9 @@ bool msc_flow_is_snat(const MscFlow *flow)
 
 bool msc_flow_is_dnat(const MscFlow *flow)
 {
-    MscAddress asked, answered;
-
-    if (!msc_flow_is_icmp(flow)) {
-        return !ends_equal(flow, ORIG_DST, REPL_SRC);
-    }
     /* Both directions share one identifier; a changed one counts as SNAT. */
-    flow_address(flow, ORIG_DST, &asked);
-    flow_address(flow, REPL_SRC, &answered);
-    return !msc_address_equal(&asked, &answered);
+    return msc_flow_is_icmp(flow) ? !addresses_equal(flow, ORIG_DST, REPL_SRC)
+                                  : !ends_equal(flow, ORIG_DST, REPL_SRC);
 }
 
 bool msc_flow_is_nated(const MscFlow *flow)
@@ -328,17 +334,24 @@ GBytes *msc_flow_key(const MscFlow *flow)
     return msc_flow_key_in(flow, msc_flow_zone(flow, false));
 }
 
-GBytes *msc_flow_key_in(const MscFlow *flow, uint16_t zone)
+static void key_address(uint8_t *out, const MscFlow *flow, End end)
 {
-    MscAddress src, dst;
+    bool v4 = family(flow) == AF_INET;
+    const void *bytes = nfct_get_attr(flow, v4 ? v4_attr[end] : v6_attr[end]);
+
+    if (bytes) {
+        memcpy(out, bytes, v4 ? 4 : 16);
+    }
+}
+
+static Key key_of(const MscFlow *flow, uint16_t zone)
+{
     Key key = { 0 };
 
-    flow_address(flow, ORIG_SRC, &src);
-    flow_address(flow, ORIG_DST, &dst);
-    key.family = src.family;
+    key.family = family(flow);
     key.l4 = nfct_get_attr_u8(flow, ATTR_ORIG_L4PROTO);
-    memcpy(key.src, src.bytes, sizeof(key.src));
-    memcpy(key.dst, dst.bytes, sizeof(key.dst));
+    key_address(key.src, flow, ORIG_SRC);
+    key_address(key.dst, flow, ORIG_DST);
     key.src_port = flow_port(flow, ORIG_SRC);
     key.dst_port = flow_port(flow, ORIG_DST);
     key.zone = zone;
@@ -346,6 +359,13 @@ GBytes *msc_flow_key_in(const MscFlow *flow, uint16_t zone)
         key.icmp_type = nfct_get_attr_u8(flow, ATTR_ICMP_TYPE);
         key.icmp_code = nfct_get_attr_u8(flow, ATTR_ICMP_CODE);
     }
+    return key;
+}
+
+GBytes *msc_flow_key_in(const MscFlow *flow, uint16_t zone)
+{
+    Key key = key_of(flow, zone);
+
     return key_bytes(&key);
 }
 
@@ -387,18 +407,39 @@ MscFlow *msc_flow_of_key(GBytes *key)
     return flow;
 }
 
-/* FNV-1a.  Two keys of one hash make a set count one less, no more. */
-guint64 msc_flow_key_hash(GBytes *key)
+/* As FNV-1a, but of eight bytes at a time, whose upper half is folded into the
+ * lower one, which hash tables look at.  Two keys of one hash make a set count
+ * one less, no more. */
+static guint64 hash_of(const uint8_t *data, gsize len)
 {
-    guint64 hash = G_GUINT64_CONSTANT(14695981039346656037);
-    const uint8_t *data;
-    gsize len;
+    guint64 hash = G_GUINT64_CONSTANT(14695981039346656037) ^ len;
 
-    data = g_bytes_get_data(key, &len);
-    for (gsize i = 0; i < len; i++) {
-        hash = (hash ^ data[i]) * G_GUINT64_CONSTANT(1099511628211);
+    while (len) {
+        gsize step = MIN(len, sizeof(guint64));
+        guint64 word = 0;
+
+        memcpy(&word, data, step);
+        hash = (hash ^ word) * G_GUINT64_CONSTANT(0x9e3779b97f4a7c15);
+        hash ^= hash >> 32;
+        data += step;
+        len -= step;
     }
     return hash;
+}
+
+guint64 msc_flow_key_hash(GBytes *key)
+{
+    gsize len;
+    const uint8_t *data = g_bytes_get_data(key, &len);
+
+    return hash_of(data, len);
+}
+
+guint64 msc_flow_hash(const MscFlow *flow)
+{
+    Key key = key_of(flow, msc_flow_zone(flow, false));
+
+    return hash_of((const uint8_t *)&key, sizeof(key));
 }
 
 bool msc_flow_is_child(const MscFlow *flow)

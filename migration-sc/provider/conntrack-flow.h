@@ -66,6 +66,8 @@ GBytes *msc_flow_master_key(const MscFlow *flow);
 MscFlow *msc_flow_of_key(GBytes *key);
 /* The key of a tuple's 64 bits, for sets that only count and remember. */
 guint64 msc_flow_key_hash(GBytes *key);
+/* The same of msc_flow_key(). */
+guint64 msc_flow_hash(const MscFlow *flow);
 
 /* Did another flow announce this one (an FTP data connection)? */
 bool msc_flow_is_child(const MscFlow *flow);

@@ -269,19 +269,24 @@ static gpointer fingerprint(const MscFlow *flow)
 
 void msc_ct_source_note_sent(MscCtSource *p, const MscFlow *flow)
 {
-    GBytes *key = msc_flow_key(flow);
+    bool silent = !msc_watch_tells(flow);
+    bool helped = nfct_attr_is_set(flow, ATTR_HELPER_NAME) > 0;
+    g_autoptr(GBytes) key = NULL;
 
-    g_hash_table_add(p->sent, msc_ct_source_hash(key));
+    g_hash_table_add(p->sent, GSIZE_TO_POINTER(msc_flow_hash(flow)));
+    if (!p->known && !silent && !helped) {
+        return; /* as nearly always */
+    }
+    key = msc_flow_key(flow);
     if (p->known) {
         msc_known_settle(p->known, key);
     }
-    if (!msc_watch_tells(flow)) {
+    if (silent) {
         g_hash_table_replace(p->silent, g_bytes_ref(key), fingerprint(flow));
     }
-    if (nfct_attr_is_set(flow, ATTR_HELPER_NAME) > 0) {
+    if (helped) {
         g_hash_table_add(p->helped, g_bytes_ref(key));
     }
-    g_bytes_unref(key);
 }
 
 static void note_gone(MscCtSource *p, GBytes *key)

@@ -63,9 +63,7 @@ void msc_ct_destination_end(gpointer memory)
 
 static gpointer hash_of(const MscFlow *flow)
 {
-    g_autoptr(GBytes) key = msc_flow_key(flow);
-
-    return GSIZE_TO_POINTER(msc_flow_key_hash(key));
+    return GSIZE_TO_POINTER(msc_flow_hash(flow));
 }
 
 static bool is_staged(const Destination *d, const MscFlow *flow)
