@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
+#include "conntrack-message.h"
 #include "conntrack-request.h"
 #include "error.h"
 
@@ -89,48 +90,6 @@ static struct nlmsghdr *put_header(void *buf, uint16_t subsystem, uint16_t type,
     return nlh;
 }
 
-/* The library keeps the reply's ICMP identifier to itself. */
-static void take_icmp_reply(const struct nlmsghdr *nlh, MscFlow *flow)
-{
-    const struct nlattr *tuple, *part, *field;
-
-    mnl_attr_for_each(tuple, nlh, sizeof(struct nfgenmsg))
-    {
-        if (mnl_attr_get_type(tuple) != CTA_TUPLE_REPLY) {
-            continue;
-        }
-        mnl_attr_for_each_nested(part, tuple)
-        {
-            if (mnl_attr_get_type(part) != CTA_TUPLE_PROTO) {
-                continue;
-            }
-            mnl_attr_for_each_nested(field, part)
-            {
-                uint16_t type = mnl_attr_get_type(field);
-
-                if (type == CTA_PROTO_ICMP_ID || type == CTA_PROTO_ICMPV6_ID) {
-                    nfct_set_attr_u16(flow, ATTR_REPL_PORT_SRC,
-                                      mnl_attr_get_u16(field));
-                }
-            }
-        }
-    }
-}
-
-MscFlow *msc_ct_parse(const struct nlmsghdr *nlh)
-{
-    MscFlow *flow = nfct_new();
-
-    if (nfct_nlmsg_parse(nlh, flow) < 0) {
-        nfct_destroy(flow);
-        return NULL;
-    }
-    if (msc_flow_is_icmp(flow)) {
-        take_icmp_reply(nlh, flow);
-    }
-    return flow;
-}
-
 static bool dump_begin(MscCt *ct, const struct nlmsghdr *request, GError **errp)
 {
     return mnl_socket_sendto(ct->nl, request, request->nlmsg_len) >= 0 ||
@@ -176,9 +135,13 @@ typedef struct {
 static int dump_flow(const struct nlmsghdr *nlh, void *opaque)
 {
     Dump *d = opaque;
-    MscFlow *flow = msc_ct_parse(nlh);
+    MscFlow *flow = msc_flow_parse(nlh);
 
-    return !flow || d->take(flow, d->opaque) ? MNL_CB_OK : MNL_CB_STOP;
+    if (!flow) {
+        errno = EBADMSG;
+        return MNL_CB_ERROR;
+    }
+    return d->take(flow, d->opaque) ? MNL_CB_OK : MNL_CB_STOP;
 }
 
 static void put_address(struct nlmsghdr *nlh, const MscAddress *a, bool reply)
@@ -413,28 +376,34 @@ static bool send_batch(MscCt *ct, const Batch *b, GError **errp)
     return true;
 }
 
-/* Takes one answer; what is none of this batch's is a late one.  True: it is
+/* One entry that was found; false: it cannot be one. */
+static bool take_found(Batch *b, guint i, const struct nlmsghdr *nlh)
+{
+    if (verbs[b->verb].expect) {
+        b->found[i] = msc_expect_parse(nlh, msc_expect_zone(b->items[i]));
+        return true;
+    }
+    b->found[i] = msc_flow_parse(nlh);
+    return b->found[i];
+}
+
+/* Takes one answer; what is none of this batch's is a late one.  *@done: it is
  * the last. */
-static bool take_answer(Batch *b, const struct nlmsghdr *nlh)
+static bool take_answer(Batch *b, const struct nlmsghdr *nlh, bool *done)
 {
     uint32_t i = nlh->nlmsg_seq - b->first;
 
     if (i >= b->count) {
-        return false;
+        return true;
     }
     if (nlh->nlmsg_type == NLMSG_ERROR) {
         const struct nlmsgerr *e = mnl_nlmsg_get_payload(nlh);
 
         b->results[i] = -e->error;
-        return i == b->count - 1;
+        *done = i == b->count - 1;
+        return true;
     }
-    if (b->found && !b->found[i]) {
-        b->found[i] =
-            verbs[b->verb].expect
-                ? (gpointer)msc_expect_parse(nlh, msc_expect_zone(b->items[i]))
-                : (gpointer)msc_ct_parse(nlh);
-    }
-    return false;
+    return !b->found || b->found[i] || take_found(b, i, nlh);
 }
 
 static bool run_batch(MscCt *ct, Batch *b, GError **errp)
@@ -456,7 +425,10 @@ static bool run_batch(MscCt *ct, Batch *b, GError **errp)
             return kernel_error(errp, "waiting for an answer");
         }
         for (; mnl_nlmsg_ok(nlh, len); nlh = mnl_nlmsg_next(nlh, &len)) {
-            done = take_answer(b, nlh) || done;
+            if (!take_answer(b, nlh, &done)) {
+                errno = EBADMSG;
+                return kernel_error(errp, "reading an answer");
+            }
         }
     }
     return true;

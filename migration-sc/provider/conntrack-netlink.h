@@ -51,9 +51,6 @@ bool msc_ct_query_begin(MscCt *ct, const MscCtQuery *query, GError **errp);
 bool msc_ct_query_next(MscCt *ct, MscCtTake *take, void *opaque, bool *done,
                        GError **errp);
 
-/* One entry out of a message of the kernel; NULL if it cannot be one. */
-MscFlow *msc_ct_parse(const struct nlmsghdr *nlh);
-
 /*
  * Which flows have announced any?  Keys as of msc_flow_key_in() with zone 0:
  * the kernel does not say in which zone.  NULL on failure.

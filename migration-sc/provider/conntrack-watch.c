@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "conntrack-message.h"
 #include "error.h"
 
 #define SYSCTL "/proc/sys/net/netfilter/nf_conntrack_"
@@ -177,20 +178,22 @@ void msc_watch_free(MscWatch *watch)
     }
 }
 
-static void take_event(const struct nlmsghdr *nlh, MscWatchSee *see,
+/* False: it is not known of what it tells. */
+static bool take_event(const struct nlmsghdr *nlh, MscWatchSee *see,
                        void *opaque)
 {
     MscFlow *flow;
 
     if (NFNL_SUBSYS_ID(nlh->nlmsg_type) != NFNL_SUBSYS_CTNETLINK) {
-        return;
+        return true;
     }
-    flow = msc_ct_parse(nlh);
-    if (flow) {
-        see(flow, NFNL_MSG_TYPE(nlh->nlmsg_type) == IPCTNL_MSG_CT_DELETE,
-            opaque);
-        nfct_destroy(flow);
+    flow = msc_flow_parse(nlh);
+    if (!flow) {
+        return false;
     }
+    see(flow, NFNL_MSG_TYPE(nlh->nlmsg_type) == IPCTNL_MSG_CT_DELETE, opaque);
+    nfct_destroy(flow);
+    return true;
 }
 
 bool msc_watch_read(MscWatch *watch, MscWatchSee *see, void *opaque, bool *lost,
@@ -215,7 +218,7 @@ bool msc_watch_read(MscWatch *watch, MscWatchSee *see, void *opaque, bool *lost,
             return errno == EAGAIN || kernel_error(errp, "cannot read");
         }
         for (; mnl_nlmsg_ok(nlh, len); nlh = mnl_nlmsg_next(nlh, &len)) {
-            take_event(nlh, see, opaque);
+            *lost = !take_event(nlh, see, opaque) || *lost;
         }
     }
     *lost = true;

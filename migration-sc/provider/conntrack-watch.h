@@ -49,7 +49,7 @@ void msc_watch_free(MscWatch *watch);
 typedef void MscWatchSee(const MscFlow *flow, bool ended, void *opaque);
 
 /* Gives everything that happened up to now to @see, and does not wait.
- * *@lost: there was more than the buffer held. */
+ * *@lost: there was more than the buffer held, or what cannot be read. */
 bool msc_watch_read(MscWatch *watch, MscWatchSee *see, void *opaque, bool *lost,
                     GError **errp);
 
