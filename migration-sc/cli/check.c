@@ -5,8 +5,7 @@
  */
 #include <stdio.h>
 
-#include "commands.h"
-#include "control.h"
+#include "ask.h"
 
 /* Reading the guest's table, and the other host reading its own. */
 #define TIMEOUT_MS 60000
@@ -42,7 +41,6 @@ bool msc_cmd_check(MscCli *cli, int argc, char **argv, GError **errp)
         { 0 }
     };
     MscControlRequest request = { .command = MSC_CONTROL_CHECK };
-    g_autofree char *path = NULL;
     g_autoptr(JsonNode) result = NULL;
     g_autoptr(GError) err = NULL;
 
@@ -58,14 +56,12 @@ bool msc_cmd_check(MscCli *cli, int argc, char **argv, GError **errp)
         g_set_error_literal(errp, MSC_USAGE_ERROR, 0, "--to is missing");
         return false;
     }
-    if (!g_uuid_string_is_valid(argv[1])) {
-        g_set_error(errp, MSC_USAGE_ERROR, 0, "'%s' is not a UUID", argv[1]);
+    if (!msc_cli_is_uuid(argv[1], errp)) {
         return false;
     }
-    path = g_build_filename(cli->runtime_dir, "control.sock", NULL);
     request.vm = argv[1];
     request.to = to;
-    result = msc_control_call(path, &request, TIMEOUT_MS, &err);
+    result = msc_cli_ask(cli, &request, TIMEOUT_MS, &err);
     print_answer(cli, argv[1], to, err);
     if (!result) {
         g_propagate_error(errp, g_steal_pointer(&err));

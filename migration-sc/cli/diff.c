@@ -5,8 +5,7 @@
  */
 #include <stdio.h>
 
-#include "commands.h"
-#include "control.h"
+#include "ask.h"
 #include "error.h"
 
 /* Reading the guest's table. */
@@ -75,7 +74,6 @@ static bool print_all(const MscCli *cli, JsonNode *result, GError **errp)
 bool msc_cmd_diff(MscCli *cli, int argc, char **argv, GError **errp)
 {
     MscControlRequest request = { .command = MSC_CONTROL_DIFF };
-    g_autofree char *path = NULL;
     g_autoptr(JsonNode) result = NULL;
 
     if (!msc_cli_parse(cli, &argc, &argv, NULL, 1, 1, "UUID",
@@ -86,12 +84,10 @@ bool msc_cmd_diff(MscCli *cli, int argc, char **argv, GError **errp)
                        errp)) {
         return false;
     }
-    if (!g_uuid_string_is_valid(argv[1])) {
-        g_set_error(errp, MSC_USAGE_ERROR, 0, "'%s' is not a UUID", argv[1]);
+    if (!msc_cli_is_uuid(argv[1], errp)) {
         return false;
     }
-    path = g_build_filename(cli->runtime_dir, "control.sock", NULL);
     request.vm = argv[1];
-    result = msc_control_call(path, &request, TIMEOUT_MS, errp);
+    result = msc_cli_ask(cli, &request, TIMEOUT_MS, errp);
     return result && print_all(cli, result, errp);
 }

@@ -10,9 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "commands.h"
 #include "config.h"
-#include "control.h"
+#include "ask.h"
 #include "error.h"
 #include "identity.h"
 #include "kem.h"
@@ -107,11 +106,9 @@ static void check_crypto(Findings *f)
 
 static void check_daemon(MscCli *cli, Findings *f)
 {
-    g_autofree char *path =
-        g_build_filename(cli->runtime_dir, "control.sock", NULL);
     MscControlRequest request = { .command = MSC_CONTROL_STATUS };
     GError *err = NULL;
-    g_autoptr(JsonNode) result = msc_control_call(path, &request, 5000, &err);
+    g_autoptr(JsonNode) result = msc_cli_ask(cli, &request, 5000, &err);
 
     if (!result) {
         take_error(f, err);

@@ -7,21 +7,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "commands.h"
-#include "control.h"
+#include "ask.h"
 
 #define TIMEOUT_MS 10000
 /* ECMA-48: to the first line, and erase the rest. */
 #define CLEAR_SCREEN "\033[H\033[J"
-
-static JsonNode *call(MscCli *cli, const MscControlRequest *request,
-                      GError **errp)
-{
-    g_autofree char *path =
-        g_build_filename(cli->runtime_dir, "control.sock", NULL);
-
-    return msc_control_call(path, request, TIMEOUT_MS, errp);
-}
 
 /* While the guest runs: how much of it has gone ahead. */
 static void print_progress(JsonObject *m)
@@ -69,7 +59,7 @@ static bool is_status(JsonNode *node, GError **errp)
 static bool show_status(MscCli *cli, GError **errp)
 {
     MscControlRequest request = { .command = MSC_CONTROL_STATUS };
-    g_autoptr(JsonNode) result = call(cli, &request, errp);
+    g_autoptr(JsonNode) result = msc_cli_ask(cli, &request, TIMEOUT_MS, errp);
     JsonArray *migrations;
     JsonObject *o;
 
@@ -179,15 +169,14 @@ bool msc_cmd_resolve(MscCli *cli, int argc, char **argv, GError **errp)
                             "--code and --force go with --here only");
         return false;
     }
-    if (!g_uuid_string_is_valid(argv[1])) {
-        g_set_error(errp, MSC_USAGE_ERROR, 0, "'%s' is not a UUID", argv[1]);
+    if (!msc_cli_is_uuid(argv[1], errp)) {
         return false;
     }
     request.vm = argv[1];
     request.here = here;
     request.force = force;
     request.code = code;
-    result = call(cli, &request, errp);
+    result = msc_cli_ask(cli, &request, TIMEOUT_MS, errp);
     if (!result) {
         return false;
     }

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base.h"
-#include "commands.h"
+#include "ask.h"
 #include "vm.h"
 
 #define ARGUMENTS "add UUID | list | remove UUID"
@@ -77,8 +77,7 @@ static bool add(MscCli *cli, const char *uuid, const VmOptions *o,
     g_autoptr(MscVm) vm = g_new0(MscVm, 1);
     MscSelector *s = vm->selector = msc_selector_new();
 
-    if (!g_uuid_string_is_valid(uuid)) {
-        g_set_error(errp, MSC_USAGE_ERROR, 0, "'%.64s' is not a UUID", uuid);
+    if (!msc_cli_is_uuid(uuid, errp)) {
         return false;
     }
     vm->uuid = g_ascii_strdown(uuid, -1);

@@ -30,6 +30,21 @@ static void add_number(JsonBuilder *b, const char *name, gint64 n)
     json_builder_add_int_value(b, n);
 }
 
+/* An answer is one object. */
+static JsonBuilder *begin(void)
+{
+    return json_builder_begin_object(json_builder_new());
+}
+
+/* Takes @b. */
+static JsonNode *end(JsonBuilder *b)
+{
+    JsonNode *root = json_builder_get_root(json_builder_end_object(b));
+
+    g_object_unref(b);
+    return root;
+}
+
 static void add_migration(JsonBuilder *b, const MscEntry *entry)
 {
     g_autofree char *id = msc_entry_id_text(entry);
@@ -63,14 +78,13 @@ static JsonNode *status(MscHub *hub, GError **errp)
     g_autoptr(GPtrArray) peers = msc_peers_load(config_dir, errp);
     g_autoptr(GPtrArray) vms = peers ? msc_vms_load(config_dir, errp) : NULL;
     g_autoptr(GPtrArray) entries = NULL;
-    g_autoptr(JsonBuilder) b = NULL;
+    JsonBuilder *b;
 
     if (!vms) {
         return NULL;
     }
     entries = msc_hub_status(hub);
-    b = json_builder_new();
-    json_builder_begin_object(b);
+    b = begin();
     add_text(b, "version", MSC_VERSION);
     add_text(b, "host", identity ? msc_identity_name(identity) : "");
     json_builder_set_member_name(b, "suites");
@@ -87,8 +101,7 @@ static JsonNode *status(MscHub *hub, GError **errp)
         add_migration(b, entries->pdata[i]);
     }
     json_builder_end_array(b);
-    json_builder_end_object(b);
-    return json_builder_get_root(b);
+    return end(b);
 }
 
 static void add_diff(JsonBuilder *b, const MscDiff *d)
@@ -116,13 +129,12 @@ static void add_diff(JsonBuilder *b, const MscDiff *d)
 static JsonNode *diff(MscHub *hub, const char *vm, GError **errp)
 {
     g_autoptr(GPtrArray) all = msc_diff(hub, vm, errp);
-    g_autoptr(JsonBuilder) b = NULL;
+    JsonBuilder *b;
 
     if (!all) {
         return NULL;
     }
-    b = json_builder_new();
-    json_builder_begin_object(b);
+    b = begin();
     add_text(b, "vm", vm);
     json_builder_set_member_name(b, "bases");
     json_builder_begin_array(b);
@@ -130,42 +142,34 @@ static JsonNode *diff(MscHub *hub, const char *vm, GError **errp)
         add_diff(b, all->pdata[i]);
     }
     json_builder_end_array(b);
-    json_builder_end_object(b);
-    return json_builder_get_root(b);
+    return end(b);
 }
 
 static JsonNode *check(MscHub *hub, const MscControlRequest *request,
                        GError **errp)
 {
-    g_autoptr(JsonBuilder) b = json_builder_new();
-
-    if (!msc_check_ask(hub, request->vm, request->to, errp)) {
-        return NULL;
-    }
-    json_builder_begin_object(b);
-    json_builder_end_object(b);
-    return json_builder_get_root(b);
+    return msc_check_ask(hub, request->vm, request->to, errp) ? end(begin())
+                                                              : NULL;
 }
 
 static JsonNode *resolve(MscHub *hub, const MscControlRequest *request,
                          GError **errp)
 {
-    g_autoptr(JsonBuilder) b = json_builder_new();
     g_auto(MscResolved) resolved = { 0 };
+    JsonBuilder *b;
 
     if (!msc_hub_resolve(hub, request->vm, request->here, request->code,
                          request->force, &resolved, errp)) {
         return NULL;
     }
-    json_builder_begin_object(b);
+    b = begin();
     json_builder_set_member_name(b, "already");
     json_builder_add_boolean_value(b, resolved.already);
     add_text(b, "text", resolved.text);
     if (resolved.code) {
         add_text(b, "code", resolved.code);
     }
-    json_builder_end_object(b);
-    return json_builder_get_root(b);
+    return end(b);
 }
 
 static JsonNode *dispatch(MscHub *hub, const MscControlRequest *request,

@@ -107,18 +107,13 @@ static GPtrArray *load_replaced(MscTransfer *t, GError **errp)
     g_autoptr(GBytes) bytes =
         msc_journal_read_blob(msc_hub_journal(t->hub), t->entry,
                               MSC_BLOB_REPLACED, errp);
-    g_autoptr(GPtrArray) sections = NULL;
     MscReader r;
 
     if (!bytes) {
         return NULL;
     }
     msc_reader_init(&r, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes));
-    sections = msc_sections_decode(&r, "journal, replaced entries", errp);
-    if (!sections || !msc_reader_end(&r, errp, "journal")) {
-        return NULL;
-    }
-    return g_steal_pointer(&sections);
+    return msc_sections_decode(&r, "journal, replaced entries", errp);
 }
 
 /* Of the context, what is not journalled with the batches. */

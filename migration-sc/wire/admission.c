@@ -44,10 +44,6 @@ bool msc_admission_request_decode(GBytes *bytes, MscAdmissionRequest *request,
     if (!decoded.sections) {
         return false;
     }
-    if (!msc_reader_end(&r, errp, what)) {
-        g_ptr_array_unref(decoded.sections);
-        return false;
-    }
     *request = decoded;
     return true;
 }
@@ -85,10 +81,6 @@ bool msc_admission_answer_decode(GBytes *bytes, MscAdmissionAnswer *answer,
     }
     decoded.sections = msc_sections_decode(&r, what, errp);
     if (!decoded.sections) {
-        return false;
-    }
-    if (!msc_reader_end(&r, errp, what)) {
-        g_ptr_array_unref(decoded.sections);
         return false;
     }
     *answer = decoded;

@@ -42,10 +42,6 @@ bool msc_batch_message_decode(const void *data, size_t len, MscBatchMessage *m,
     if (!decoded.sections) {
         return false;
     }
-    if (!msc_reader_end(&r, errp, what)) {
-        g_ptr_array_unref(decoded.sections);
-        return false;
-    }
     *m = decoded;
     return true;
 }

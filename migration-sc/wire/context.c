@@ -70,10 +70,7 @@ MscContext *msc_context_decode(const void *data, size_t len, GError **errp)
         return NULL;
     }
     context->sections = msc_sections_decode(&r, what, errp);
-    if (!context->sections || !msc_reader_end(&r, errp, what)) {
-        return NULL;
-    }
-    return g_steal_pointer(&context);
+    return context->sections ? g_steal_pointer(&context) : NULL;
 }
 
 void msc_uuid_format(const uint8_t uuid[MSC_CONTEXT_UUID_LEN],

@@ -117,5 +117,5 @@ GPtrArray *msc_sections_decode(MscReader *r, const char *what, GError **errp)
             return NULL;
         }
     }
-    return g_steal_pointer(&sections);
+    return msc_reader_end(r, errp, what) ? g_steal_pointer(&sections) : NULL;
 }

@@ -28,6 +28,7 @@ const MscSection *msc_sections_find(const GPtrArray *sections,
                                     const char *name);
 /* Sorts @sections by name first. */
 void msc_sections_encode(GPtrArray *sections, GByteArray *out);
+/* All that is left of @r; nothing may follow them. */
 GPtrArray *msc_sections_decode(MscReader *r, const char *what, GError **errp);
 
 #endif
