@@ -33,6 +33,9 @@ static bool look_at(Summary *summary, const GPtrArray *flows, guint from,
     if (!msc_needs_of(flows, from, summary->needs, errp)) {
         return false;
     }
+    if (!(summary->needs->features & (MSC_NEED_NAT_IPV4 | MSC_NEED_NAT_IPV6))) {
+        return true;
+    }
     for (guint i = from; i < flows->len && nated->len < NATED_MAX; i++) {
         if (msc_flow_is_nated(flows->pdata[i])) {
             g_ptr_array_add(nated, nfct_clone(flows->pdata[i]));

@@ -193,9 +193,27 @@ bool msc_flow_is_dnat(const MscFlow *flow)
                                   : !ends_equal(flow, ORIG_DST, REPL_SRC);
 }
 
+/* Nearly every flow is none, and asked several times over. */
+static bool is_plain_ipv4(const MscFlow *flow)
+{
+    struct nfct_attr_grp_ipv4 asked, answered;
+    struct nfct_attr_grp_port from = { 0 }, to = { 0 };
+
+    if (msc_flow_is_icmp(flow) ||
+        nfct_get_attr_grp(flow, ATTR_GRP_ORIG_IPV4, &asked) < 0 ||
+        nfct_get_attr_grp(flow, ATTR_GRP_REPL_IPV4, &answered) < 0) {
+        return false;
+    }
+    nfct_get_attr_grp(flow, ATTR_GRP_ORIG_PORT, &from); /* or it has none */
+    nfct_get_attr_grp(flow, ATTR_GRP_REPL_PORT, &to);
+    return asked.src == answered.dst && asked.dst == answered.src &&
+           from.sport == to.dport && from.dport == to.sport;
+}
+
 bool msc_flow_is_nated(const MscFlow *flow)
 {
-    return msc_flow_is_snat(flow) || msc_flow_is_dnat(flow);
+    return !is_plain_ipv4(flow) &&
+           (msc_flow_is_snat(flow) || msc_flow_is_dnat(flow));
 }
 
 bool msc_flow_nat_address(const MscFlow *flow, const MscSelector *s,
