@@ -2,9 +2,9 @@
  * Sets ahead, the source: all of them, then what changes; at the end the
  * rest of the tables.
  *
- * Whether anything changed is told by the kernel's count of transactions.
- * Nothing else changes these sets, but that time-outs run out, which they do
- * on both hosts.
+ * Whether anything changed is told by the kernel's count of transactions, and
+ * whose change it was by its events.  Nothing else changes these sets, but that
+ * time-outs run out, which they do on both hosts.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -19,6 +19,7 @@
 #include "nft-collect.h"
 #include "nft-interfaces.h"
 #include "nft-netlink.h"
+#include "nft-watch.h"
 
 /* Reading takes at most one part in so many of the time. */
 #define READING_SHARE 10
@@ -28,6 +29,7 @@
 typedef struct {
     const MscSelector *selector;
     MscNft *nft;
+    MscNftWatch *watch;
     /* What goes ahead, as it was read last; NULL before it begins. */
     MscNftPayload *sent;
     uint32_t generation;  /* of that */
@@ -65,7 +67,8 @@ bool msc_nft_source_admitted(gpointer memory, GBytes *answer, GError **errp)
         return false;
     }
     s->nft = msc_nft_open(errp);
-    return s->nft;
+    s->watch = s->nft ? msc_nft_watch_new(s->selector->nft_tables, errp) : NULL;
+    return s->watch;
 }
 
 static void forget(Source *s)
@@ -80,6 +83,7 @@ void msc_nft_source_end(gpointer memory)
 
     if (s) {
         forget(s);
+        msc_nft_watch_free(s->watch);
         msc_nft_close(s->nft);
         g_free(s);
     }
@@ -88,6 +92,22 @@ void msc_nft_source_end(gpointer memory)
 static uint64_t since_ms(gint64 then_us)
 {
     return (uint64_t)(g_get_monotonic_time() - then_us) / 1000;
+}
+
+/* Sets are still what they were when they were read: the transactions since
+ * were of others.  *@same: is it so? */
+static bool look(Source *s, bool *same, GError **errp)
+{
+    uint32_t now;
+
+    if (!msc_nft_generation(s->nft, &now, errp)) {
+        return false;
+    }
+    if (now != s->generation && msc_nft_watch_unchanged(s->watch, now)) {
+        s->generation = now;
+    }
+    *same = now == s->generation;
+    return true;
 }
 
 /* ---- while the guest runs ---- */
@@ -121,9 +141,11 @@ static bool read_again(Source *s, size_t max, bool *anew, GError **errp)
 {
     gint64 start = g_get_monotonic_time(), took;
     MscNftSkip skip = { 0 };
-    g_autoptr(MscNftPayload) is =
-        msc_nft_dump_but(s->nft, s->selector->nft_tables, MSC_NFT_WHOLE, &skip,
-                         errp);
+    g_autoptr(MscNftPayload) is = NULL;
+
+    msc_nft_watch_reset(s->watch);
+    is = msc_nft_dump_but(s->nft, s->selector->nft_tables, MSC_NFT_WHOLE, &skip,
+                          errp);
 
     if (!is) {
         return false;
@@ -157,15 +179,14 @@ GBytes *msc_nft_source_next(gpointer memory, size_t max,
 {
     g_autoptr(MscNftAhead) piece = NULL;
     Source *s = memory;
-    uint32_t now;
+    bool same = false;
 
     memset(progress, 0, sizeof(*progress));
     if (!s->pieces) {
-        if (!msc_nft_generation(s->nft, &now, errp)) {
+        if (s->sent && !look(s, &same, errp)) {
             return NULL;
         }
-        if ((!s->sent || now != s->generation) &&
-            g_get_monotonic_time() >= s->not_before_us &&
+        if (!same && g_get_monotonic_time() >= s->not_before_us &&
             !read_again(s, max, &progress->anew, errp)) {
             return NULL;
         }
@@ -215,11 +236,16 @@ GBytes *msc_nft_source_final(gpointer memory, MscProviderStats *stats,
     g_autoptr(MscNftAhead) last = msc_nft_ahead_new();
     g_autoptr(MscNftPayload) comes = msc_nft_payload_new();
     Source *s = memory;
-    MscNftSkip skip = { s->sent, s->generation, 0 };
+    MscNftSkip skip = { .sets = s->sent };
+    bool same;
 
     memset(stats, 0, sizeof(*stats));
     *lost = !s->sent || s->pieces;
     if (!*lost) {
+        if (!look(s, &same, errp)) {
+            return NULL;
+        }
+        skip.as_of = s->generation;
         msc_nft_payload_free(last->comes);
         last->comes = msc_nft_dump_but(s->nft, s->selector->nft_tables,
                                        MSC_NFT_WHOLE, &skip, errp);

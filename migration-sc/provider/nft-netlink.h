@@ -47,7 +47,8 @@ MscNftPayload *msc_nft_dump(MscNft *nft, const GPtrArray *tables,
 MscNftPayload *msc_nft_dump_but(MscNft *nft, const GPtrArray *tables,
                                 MscNftExtent extent, MscNftSkip *skip,
                                 GError **errp);
-/* The number of the last transaction on this host, of whatever table. */
+/* The number of the last transaction on this host, of whatever table, as the
+ * kernel has it: for comparing. */
 bool msc_nft_generation(MscNft *nft, uint32_t *generation, GError **errp);
 
 /*

@@ -8,6 +8,8 @@
 #include <string.h>
 
 #include "nft-ahead-lab.h"
+#include "nft-netlink.h"
+#include "nft-watch.h"
 
 /* Enough for several batches. */
 #define MANY 20000
@@ -185,6 +187,68 @@ static void test_changes_of_others_send_nothing(void)
     g_assert_cmpuint(size[0], ==, size[1]);
 }
 
+static bool is_unchanged(MscNft *nft, MscNftWatch *w)
+{
+    g_autoptr(GError) err = NULL;
+    uint32_t generation;
+
+    msc_nft_generation(nft, &generation, &err);
+    g_assert_no_error(err);
+    return msc_nft_watch_unchanged(w, generation);
+}
+
+static void test_whose_change_it_was(void)
+{
+    static const struct {
+        const char *change;
+        bool ours;
+    } rows[] = {
+        { "table inet other { set x { type mark; } }\n", false },
+        { "add element inet other x { 7 }\n", false },
+        { "table ip g { chain f { drop; } }\n", false },
+        { "add element inet g s { 12.0.0.1 }\n", true },
+        { "delete element inet g s { 12.0.0.1 }\n", true },
+        { "flush set inet g s\n", true },
+        { "add set inet g new { type mark; }\n", true },
+        { "add counter inet g new\n", true },
+        { "add rule inet g f drop\n", true },
+        { "add chain inet g new\n", true },
+        { "delete table inet g\n", true },
+    };
+    NftAhead *l = lab_of(SOME);
+    g_autoptr(MscNft) nft = msc_nft_open(NULL);
+    MscNftWatch *w = msc_nft_watch_new(l->lab->a->nft_tables, NULL);
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        msc_nft_watch_reset(w);
+        nft_load(rows[i].change);
+        g_assert_cmpint(is_unchanged(nft, w), ==, !rows[i].ours);
+    }
+    msc_nft_watch_free(w);
+    nft_ahead_free(l);
+}
+
+/* More at once than a socket holds: then nobody can tell. */
+static void test_lost_events_are_a_change(void)
+{
+    NftAhead *l = lab_of(SOME);
+    g_autoptr(MscNft) nft = msc_nft_open(NULL);
+    MscNftWatch *w = msc_nft_watch_new(l->lab->a->nft_tables, NULL);
+    g_autoptr(GString) text =
+        g_string_new("table inet other { set s { type ipv4_addr; "
+                     "elements = { ");
+
+    add_addresses(text, MANY, "");
+    g_string_append(text, " } } }\n");
+    nft_load(text->str);
+    g_assert_false(is_unchanged(nft, w));
+    msc_nft_watch_reset(w);
+    nft_load("delete table inet other\n");
+    g_assert_true(is_unchanged(nft, w));
+    msc_nft_watch_free(w);
+    nft_ahead_free(l);
+}
+
 static void test_another_shape_begins_anew(void)
 {
     NftAhead *l = lab_of(SOME);
@@ -327,6 +391,8 @@ int main(int argc, char **argv)
     ADD("changes-at-the-stop", test_changes_at_the_stop);
     ADD("a-set-is-emptied-and-filled", test_a_set_is_emptied_and_filled);
     ADD("changes-of-others-send-nothing", test_changes_of_others_send_nothing);
+    ADD("whose-change-it-was", test_whose_change_it_was);
+    ADD("lost-events-are-a-change", test_lost_events_are_a_change);
     ADD("another-shape-begins-anew", test_another_shape_begins_anew);
     ADD("another-shape-at-the-stop-is-collected",
         test_another_shape_at_the_stop_is_collected);

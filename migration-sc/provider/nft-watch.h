@@ -1,0 +1,26 @@
+/*
+ * Which transactions changed the guest's tables: the kernel's events, between
+ * its count of all transactions on the host.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#ifndef MSC_PROVIDER_NFT_WATCH_H
+#define MSC_PROVIDER_NFT_WATCH_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct MscNftWatch MscNftWatch;
+
+/* @tables (of MscNftTableName*) outlive it. */
+MscNftWatch *msc_nft_watch_new(const GPtrArray *tables, GError **errp);
+void msc_nft_watch_free(MscNftWatch *watch);
+/* Before the tables are read: what was changed so far does not matter. */
+void msc_nft_watch_reset(MscNftWatch *watch);
+/* Has no transaction since then, up to number @generation, changed them?
+ * False as well if events were lost, or do not come within a millisecond or
+ * two. */
+bool msc_nft_watch_unchanged(MscNftWatch *watch, uint32_t generation);
+
+#endif
