@@ -140,12 +140,10 @@ static void go_on(Source *s, const MscNftPayload *is, uint64_t ms)
 static bool read_again(Source *s, size_t max, bool *anew, GError **errp)
 {
     gint64 start = g_get_monotonic_time(), took;
-    MscNftSkip skip = { 0 };
-    g_autoptr(MscNftPayload) is = NULL;
-
-    msc_nft_watch_reset(s->watch);
-    is = msc_nft_dump_but(s->nft, s->selector->nft_tables, MSC_NFT_WHOLE, &skip,
-                          errp);
+    MscNftSkip skip = { .watch = s->watch };
+    g_autoptr(MscNftPayload) is =
+        msc_nft_dump_but(s->nft, s->selector->nft_tables, MSC_NFT_WHOLE, &skip,
+                         errp);
 
     if (!is) {
         return false;
@@ -236,7 +234,7 @@ GBytes *msc_nft_source_final(gpointer memory, MscProviderStats *stats,
     g_autoptr(MscNftAhead) last = msc_nft_ahead_new();
     g_autoptr(MscNftPayload) comes = msc_nft_payload_new();
     Source *s = memory;
-    MscNftSkip skip = { .sets = s->sent };
+    MscNftSkip skip = { .watch = s->watch, .sets = s->sent };
     bool same;
 
     memset(stats, 0, sizeof(*stats));

@@ -11,6 +11,7 @@
 
 #include "error.h"
 #include "nft-names.h"
+#include "nft-watch.h"
 
 /* Somebody may change the ruleset while it is read. */
 #define TRIES 20
@@ -38,6 +39,9 @@ typedef struct {
     MscNftSet *set;
     uint32_t generation;
     const MscNftSkip *skip;
+    /* Knows whose a change is that comes while it is read, or NULL: then any
+     * is one. */
+    MscNftWatch *watch;
 } Reading;
 
 static bool is_lenient(const Reading *r)
@@ -231,12 +235,19 @@ static bool read_elements(MscNft *n, Reading *r, GError **errp)
 {
     g_autoptr(GByteArray) attrs = g_byte_array_new();
     const MscNftTable *t = r->table;
+    g_autoptr(GError) err = NULL;
 
     msc_nft_put_text(attrs, NFTA_SET_ELEM_LIST_TABLE, t->name);
     msc_nft_put_text(attrs, NFTA_SET_ELEM_LIST_SET,
                      msc_nft_text(r->set->attrs, NFTA_SET_NAME));
+    /* If the kernel only says that there was a transaction meanwhile, all of
+     * the set was read none the less. */
     if (!msc_nft_ask(n, NFT_MSG_GETSETELEM, NLM_F_DUMP, t->family, attrs,
-                     take_elements, r, errp)) {
+                     take_elements, r, &err) &&
+        (err || !r->watch)) {
+        if (err) {
+            g_propagate_error(errp, g_steal_pointer(&err));
+        }
         return false;
     }
     msc_nft_set_sort(r->set);
@@ -249,19 +260,46 @@ static bool read_elements(MscNft *n, Reading *r, GError **errp)
     return !msc_nft_set_has_doubles(r->set);
 }
 
+/* The kernel counts what it has told of a list, also of what is others': if
+ * there was a transaction meanwhile, that list is read again. */
+static bool read_list(MscNft *n, Reading *r, uint16_t type, uint8_t family,
+                      const GByteArray *attrs, MscNftTake *take,
+                      GPtrArray *into, GError **errp)
+{
+    for (int i = 0; i < TRIES; i++) {
+        g_autoptr(GError) err = NULL;
+
+        if (into) {
+            g_ptr_array_set_size(into, 0);
+        }
+        if (msc_nft_ask(n, type, NLM_F_DUMP, family, attrs, take, r, &err)) {
+            return true;
+        }
+        if (err) {
+            g_propagate_error(errp, g_steal_pointer(&err));
+            return false;
+        }
+        if (!r->watch) {
+            return false;
+        }
+    }
+    return false;
+}
+
 static bool read_table(MscNft *n, Reading *r, GError **errp)
 {
-    static const struct {
+    MscNftTable *t = r->table;
+    const struct {
         uint16_t type, attr;
         MscNftTake *take;
+        GPtrArray *into;
     } kinds[] = {
-        { NFT_MSG_GETCHAIN, NFTA_CHAIN_TABLE, take_chain },
-        { NFT_MSG_GETOBJ, NFTA_OBJ_TABLE, take_stateful },
-        { NFT_MSG_GETSET, NFTA_SET_TABLE, take_set },
-        { NFT_MSG_GETRULE, NFTA_RULE_TABLE, take_rule },
-        { NFT_MSG_GETFLOWTABLE, NFTA_FLOWTABLE_TABLE, take_flowtable },
+        { NFT_MSG_GETCHAIN, NFTA_CHAIN_TABLE, take_chain, t->chains },
+        { NFT_MSG_GETOBJ, NFTA_OBJ_TABLE, take_stateful, t->objects },
+        { NFT_MSG_GETSET, NFTA_SET_TABLE, take_set, t->sets },
+        { NFT_MSG_GETRULE, NFTA_RULE_TABLE, take_rule, t->rules },
+        { NFT_MSG_GETFLOWTABLE, NFTA_FLOWTABLE_TABLE, take_flowtable, NULL },
     };
-    MscNftTable *t = r->table;
 
     if (r->extent != MSC_NFT_SETS && (msc_nft_u32(t->attrs, NFTA_TABLE_FLAGS) &
                                       (uint32_t)~NFT_TABLE_F_DORMANT)) {
@@ -277,8 +315,8 @@ static bool read_table(MscNft *n, Reading *r, GError **errp)
             continue;
         }
         msc_nft_put_text(attrs, kinds[i].attr, t->name);
-        if (!msc_nft_ask(n, kinds[i].type, NLM_F_DUMP, t->family, attrs,
-                         kinds[i].take, r, errp)) {
+        if (!read_list(n, r, kinds[i].type, t->family, attrs, kinds[i].take,
+                       kinds[i].into, errp)) {
             return false;
         }
     }
@@ -300,12 +338,15 @@ static bool try_dump(MscNft *n, Reading *r, GError **errp)
 {
     uint32_t before;
 
+    if (r->watch) {
+        msc_nft_watch_reset(r->watch);
+    }
     if (!generation(n, r, errp)) {
         return false;
     }
     before = r->generation;
-    if (!msc_nft_ask(n, NFT_MSG_GETTABLE, NLM_F_DUMP, NFPROTO_UNSPEC, NULL,
-                     take_table, r, errp)) {
+    if (!read_list(n, r, NFT_MSG_GETTABLE, NFPROTO_UNSPEC, NULL, take_table,
+                   r->payload->tables, errp)) {
         return false;
     }
     for (guint i = 0;
@@ -319,7 +360,10 @@ static bool try_dump(MscNft *n, Reading *r, GError **errp)
             return false;
         }
     }
-    return generation(n, r, errp) && r->generation == before;
+    /* Where others' tables change all the time, these need not have. */
+    return generation(n, r, errp) &&
+           (r->generation == before ||
+            (r->watch && msc_nft_watch_unchanged(r->watch, r->generation)));
 }
 
 bool msc_nft_generation(MscNft *n, uint32_t *number, GError **errp)
@@ -346,11 +390,21 @@ MscNftPayload *msc_nft_dump_but(MscNft *n, const GPtrArray *tables,
                                 MscNftExtent extent, MscNftSkip *skip,
                                 GError **errp)
 {
+    /* One's own costs milliseconds after a transaction; for what takes no
+     * time to read, it is read again if need be. */
+    bool quick = extent == MSC_NFT_HANDLES || extent == MSC_NFT_SETS ||
+                 skip->sets || skip->watch;
+    g_autoptr(MscNftWatch) own = quick ? NULL : msc_nft_watch_new(tables, NULL);
+
     for (int i = 0; i < TRIES; i++) {
         g_autoptr(MscNftPayload) payload = msc_nft_payload_new();
         g_autoptr(GError) err = NULL;
         Reading r = {
-            .wanted = tables, .payload = payload, .extent = extent, .skip = skip
+            .wanted = tables,
+            .payload = payload,
+            .extent = extent,
+            .skip = skip,
+            .watch = own ? own : skip->watch,
         };
 
         g_usleep(i > 0 ? RETRY_US : 0);

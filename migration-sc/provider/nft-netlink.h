@@ -35,6 +35,8 @@ typedef enum {
 
 /* Sets whose elements need not be read. */
 typedef struct {
+    /* Of these tables, or NULL.  It is reset. */
+    struct MscNftWatch *watch;
     const MscNftPayload *sets; /* NULL: none */
     uint32_t as_of;      /* unless the generation is another; 0: never mind */
     uint32_t generation; /* out: of what was read */

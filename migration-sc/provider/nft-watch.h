@@ -23,4 +23,6 @@ void msc_nft_watch_reset(MscNftWatch *watch);
  * two. */
 bool msc_nft_watch_unchanged(MscNftWatch *watch, uint32_t generation);
 
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(MscNftWatch, msc_nft_watch_free)
+
 #endif

@@ -5,7 +5,9 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include <linux/netfilter/nf_tables.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/wait.h>
 
 #include "nft-ahead-lab.h"
 #include "nft-netlink.h"
@@ -228,6 +230,37 @@ static void test_whose_change_it_was(void)
     nft_ahead_free(l);
 }
 
+/* On a host where other guests come and go, a long set can be read at all. */
+static void test_others_change_all_the_time(void)
+{
+    char *argv[] = { (char *)"sh", (char *)"-c",
+                     (char *)"while nft add table inet other; do "
+                             "nft delete table inet other; done",
+                     NULL };
+    NftAhead *l = lab_of(MANY);
+    g_autoptr(GBytes) before = nft_collect(l->lab->a);
+    g_autoptr(GError) err = NULL;
+    GPid pid;
+
+    g_spawn_async(NULL, argv, NULL,
+                  G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD, NULL, NULL,
+                  &pid, &err);
+    g_assert_no_error(err);
+    for (int i = 0; i < 5; i++) {
+        g_autoptr(GBytes) now = nft_collect(l->lab->a);
+
+        /* Times go on. */
+        g_assert_cmpuint(g_bytes_get_size(now), ==, g_bytes_get_size(before));
+    }
+    nft_ahead_bulk(l);
+    nft_ahead_final(l);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    nft_load("table inet other { }\ndelete table inet other\n");
+    nft_ahead_assert_same(l);
+    nft_ahead_free(l);
+}
+
 /* More at once than a socket holds: then nobody can tell. */
 static void test_lost_events_are_a_change(void)
 {
@@ -392,6 +425,7 @@ int main(int argc, char **argv)
     ADD("a-set-is-emptied-and-filled", test_a_set_is_emptied_and_filled);
     ADD("changes-of-others-send-nothing", test_changes_of_others_send_nothing);
     ADD("whose-change-it-was", test_whose_change_it_was);
+    ADD("others-change-all-the-time", test_others_change_all_the_time);
     ADD("lost-events-are-a-change", test_lost_events_are_a_change);
     ADD("another-shape-begins-anew", test_another_shape_begins_anew);
     ADD("another-shape-at-the-stop-is-collected",
