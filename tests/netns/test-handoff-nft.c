@@ -47,7 +47,7 @@ static Move *begin(Pair *pair, int from)
 static void send_ahead(Move *m)
 {
     MscPrecopyStatus status;
-    uint64_t flows;
+    uint64_t flows = PAIR_FLOWS; /* if there is nothing to send */
     int n;
 
     do {
