@@ -44,16 +44,31 @@ typedef struct {
 
 /* For the sets of what was sent and what stays. */
 gpointer msc_ct_source_hash(GBytes *key);
+/* To be asked for. */
+void msc_ct_source_touch(MscCtSource *p, GBytes *key);
+/* Everything was sent once. */
+void msc_ct_source_go_live(MscCtSource *p);
+
+/* conntrack-precopy-batch.c */
+/* A table by key, with nothing in it. */
+GHashTable *msc_ct_source_keys_new(void);
+bool msc_ct_source_has_sent(const MscCtSource *p, GBytes *key);
 /* Would this flow be of use on the other host?  False: it would not, and the
  * policy refuses that. */
 bool msc_ct_source_can_move(MscCtSource *p, const MscFlow *flow, bool *moves,
                             GError **errp);
 /* The other host will have @flow. */
 void msc_ct_source_note_sent(MscCtSource *p, const MscFlow *flow);
-/* To be asked for. */
-void msc_ct_source_touch(MscCtSource *p, GBytes *key);
-/* Everything was sent once. */
-void msc_ct_source_go_live(MscCtSource *p);
+/* Takes @flows into @batch, with their masters, and notes that. */
+bool msc_ct_source_fill(MscCtSource *p, MscBatch *batch, GPtrArray *flows,
+                        GError **errp);
+/* Up to @max of the flows that changed, as they are now. */
+bool msc_ct_source_put_changes(MscCtSource *p, MscBatch *batch, guint max,
+                               GError **errp);
+/* Expectations, with their masters: these have to be in the same batch. */
+bool msc_ct_source_put_expects(MscCtSource *p, MscBatch *batch, GError **errp);
+/* Touches those that tell nothing of themselves and have changed. */
+bool msc_ct_source_look_at_silent(MscCtSource *p, GError **errp);
 
 /* conntrack-precopy-base.c */
 void msc_ct_source_forget_base(MscCtSource *p);
