@@ -212,7 +212,7 @@ static bool begin_anew(MscTransfer *t, MscAheadPart *part, GBytes **chunk,
 {
     g_autoptr(GBytes) nothing = g_bytes_new(NULL, 0);
 
-    part->live = false;
+    part->progress.live = false;
     part->anew_next = !part->anew_next;
     if (part->anew_next) {
         return true;
@@ -232,7 +232,7 @@ static bool next(MscTransfer *t, MscAheadPart *part, GBytes **chunk,
     MscPrecopyProgress progress = { 0 };
     g_autoptr(GBytes) data = NULL;
 
-    if (part->live && !part->bulk) {
+    if (part->progress.live && !part->bulk) {
         part->bulk = MAX(part->logged, 1);
     }
     if (crowded(part)) {
@@ -251,7 +251,6 @@ static bool next(MscTransfer *t, MscAheadPart *part, GBytes **chunk,
                   "could be followed, or its base is lost); it is sent again",
                   t->entry->name, part->provider->name);
     }
-    part->live = progress.live;
     part->progress = progress;
     if (progress.based) {
         *chunk = seal_base_step(t, part, progress.based, errp);
@@ -305,7 +304,7 @@ bool msc_source_batch(MscTransfer *t, const GByteArray *in, GByteArray *out,
         status.sent += part->progress.sent;
         status.total += part->progress.total;
         status.backlog += part->progress.backlog;
-        if (!part->live) {
+        if (!part->progress.live) {
             status.state = MSC_PRECOPY_BULK;
         }
     }

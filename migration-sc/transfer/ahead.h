@@ -18,7 +18,6 @@ typedef struct {
     void (*end)(gpointer memory);
     bool asked;                  /* source: for batches, so all goes that way */
     uint64_t flows;              /* destination: staged now */
-    bool live;                   /* source: all was sent once */
     MscPrecopyProgress progress; /* source: as of its last turn */
 
     /* Source: bytes that are in the other host's log (staged-log.h), about;

@@ -208,6 +208,24 @@ static void a_whole_payload_after_steps(Forged *f)
     send_context(f, forged_end(f, forged_context(f, 1, nothing, 8)));
 }
 
+/* What a QEMU in between can do to a sealed step. */
+static void qemu_repeats_a_step(Forged *f)
+{
+    g_autoptr(GBytes) step =
+        forged_seal_batch(f, MSC_BATCH_BASED, WHERE, 2, "\0\0\0\1", 4);
+
+    g_assert_true(forged_deliver(f, step));
+    forged_deliver(f, step);
+}
+
+static void qemu_leaves_a_step_out(Forged *f)
+{
+    g_autoptr(GBytes) step =
+        forged_seal_batch(f, MSC_BATCH_BASED, WHERE, 2, "\0\0\0\1", 4);
+
+    forged_step(f, 1);
+}
+
 static void qemu_says_abort(Forged *f)
 {
     step_to_the_end(f);
@@ -240,6 +258,8 @@ static const struct {
     { no_end, "no END" },
     { nothing_ends_the_batches, "without an end of the batches" },
     { a_whole_payload_after_steps, "of which batches came" },
+    { qemu_repeats_a_step, "not the chunk that must come now" },
+    { qemu_leaves_a_step_out, "not the chunk that must come now" },
     { qemu_says_abort, "told to" },
 };
 
