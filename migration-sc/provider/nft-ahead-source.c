@@ -145,19 +145,36 @@ static bool read_again(Source *s, size_t max, bool *anew, GError **errp)
         msc_nft_dump_but(s->nft, s->selector->nft_tables, MSC_NFT_WHOLE, &skip,
                          errp);
 
-    if (!is) {
-        return false;
-    }
-    if (s->sent && msc_nft_is_same_shape(s->sent, is)) {
+    if (is && s->sent && msc_nft_is_same_shape(s->sent, is)) {
         go_on(s, is, (uint64_t)(start - s->read_us) / 1000);
-    } else {
+    } else if (is) {
         *anew = s->sent != NULL;
         begin(s, is, max);
     }
-    s->read_us = start;
-    s->generation = skip.generation;
+    if (is) {
+        s->read_us = start;
+        s->generation = skip.generation;
+    }
     took = g_get_monotonic_time() - start;
     s->not_before_us = start + READING_SHARE * took;
+    return is;
+}
+
+/* Tables that change all the time cannot be read now; perhaps they can be
+ * later, and if not, at the stop that is an error. */
+static bool try_again(Source *s, size_t max, bool *anew, GError **errp)
+{
+    g_autoptr(GError) err = NULL;
+
+    if (g_get_monotonic_time() < s->not_before_us ||
+        read_again(s, max, anew, &err)) {
+        return true;
+    }
+    if (!g_error_matches(err, MSC_ERROR, MSC_ERROR_KERNEL)) {
+        g_propagate_error(errp, g_steal_pointer(&err));
+        return false;
+    }
+    g_message("%s; nothing more goes ahead for now", err->message);
     return true;
 }
 
@@ -184,8 +201,7 @@ GBytes *msc_nft_source_next(gpointer memory, size_t max,
         if (s->sent && !look(s, &same, errp)) {
             return NULL;
         }
-        if (!same && g_get_monotonic_time() >= s->not_before_us &&
-            !read_again(s, max, &progress->anew, errp)) {
+        if (!same && !try_again(s, max, &progress->anew, errp)) {
             return NULL;
         }
     }

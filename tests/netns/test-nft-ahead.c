@@ -7,6 +7,7 @@
 #include <linux/netfilter/nf_tables.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "nft-ahead-lab.h"
@@ -230,22 +231,43 @@ static void test_whose_change_it_was(void)
     nft_ahead_free(l);
 }
 
-/* On a host where other guests come and go, a long set can be read at all. */
-static void test_others_change_all_the_time(void)
+static void die_with_parent(gpointer opaque)
 {
-    char *argv[] = { (char *)"sh", (char *)"-c",
-                     (char *)"while nft add table inet other; do "
-                             "nft delete table inet other; done",
-                     NULL };
-    NftAhead *l = lab_of(MANY);
-    g_autoptr(GBytes) before = nft_collect(l->lab->a);
+    (void)opaque;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+}
+
+/* Runs @command again and again on this host. */
+static GPid change_all_the_time(const char *command)
+{
+    g_autofree char *loop = g_strdup_printf("while %s; do :; done", command);
+    char *argv[] = { (char *)"sh", (char *)"-c", loop, NULL };
     g_autoptr(GError) err = NULL;
     GPid pid;
 
     g_spawn_async(NULL, argv, NULL,
-                  G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD, NULL, NULL,
-                  &pid, &err);
+                  G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD,
+                  die_with_parent, NULL, &pid, &err);
     g_assert_no_error(err);
+    return pid;
+}
+
+static void leave_it(GPid pid)
+{
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    /* What it had begun has an end. */
+    g_usleep(50 * 1000);
+}
+
+/* On a host where other guests come and go, a long set can be read at all. */
+static void test_others_change_all_the_time(void)
+{
+    NftAhead *l = lab_of(MANY);
+    g_autoptr(GBytes) before = nft_collect(l->lab->a);
+    GPid pid = change_all_the_time("nft add table inet other && "
+                                   "nft delete table inet other");
+
     for (int i = 0; i < 5; i++) {
         g_autoptr(GBytes) now = nft_collect(l->lab->a);
 
@@ -254,9 +276,27 @@ static void test_others_change_all_the_time(void)
     }
     nft_ahead_bulk(l);
     nft_ahead_final(l);
-    kill(pid, SIGKILL);
-    waitpid(pid, NULL, 0);
+    leave_it(pid);
     nft_load("table inet other { }\ndelete table inet other\n");
+    nft_ahead_assert_same(l);
+    nft_ahead_free(l);
+}
+
+/* The twin: the guest's own cannot, but that is no end while it runs. */
+static void test_own_changes_all_the_time(void)
+{
+    NftAhead *l = lab_of(MANY);
+    GPid pid = change_all_the_time("nft add chain inet g x && "
+                                   "nft delete chain inet g x");
+
+    for (int i = 0; i < 3; i++) {
+        nft_ahead_bulk(l);
+    }
+    leave_it(pid);
+    nft_load("add chain inet g x\ndelete chain inet g x\n"
+             "add element inet g s { 12.0.0.1 }\n");
+    nft_ahead_follow(l);
+    nft_ahead_final(l);
     nft_ahead_assert_same(l);
     nft_ahead_free(l);
 }
@@ -426,6 +466,7 @@ int main(int argc, char **argv)
     ADD("changes-of-others-send-nothing", test_changes_of_others_send_nothing);
     ADD("whose-change-it-was", test_whose_change_it_was);
     ADD("others-change-all-the-time", test_others_change_all_the_time);
+    ADD("own-changes-all-the-time", test_own_changes_all_the_time);
     ADD("lost-events-are-a-change", test_lost_events_are_a_change);
     ADD("another-shape-begins-anew", test_another_shape_begins_anew);
     ADD("another-shape-at-the-stop-is-collected",
