@@ -7,10 +7,10 @@
  *         |                                              |
  *     source helper (src_stage)              destination helper (dst_stage)
  *
- * Stages are those of migration-sc/transfer/journal.h, transitions those of
- * transfer/stages.c; the comments name the functions.  A helper's stage
- * survives its own crash (the file was renamed into place); a crash of the
- * host brings back either the last stage or the last one that was fsynced
+ * Stages are those of migration-sc/transfer/journal-entry.h, transitions
+ * those of transfer/stages.c; the comments name the functions.  A helper's
+ * stage survives its own crash (the file was renamed into place); a crash of
+ * the host brings back either the last stage or the last one that was fsynced
  * (src_disk, dst_disk).
  *
  * P1 (one owner): the guest never runs on both hosts, nor on the source again
@@ -260,7 +260,7 @@ proctype Fate()
 }
 
 /*
- * msc_transfer_resolve(): the host that shall not have the guest gives it up
+ * msc_hub_resolve(): the host that shall not have the guest gives it up
  * first, and only its code (RELEASE or ABANDON) lets the other one have it.
  * CARELESS is --force while the other host lives.
  *
