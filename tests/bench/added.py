@@ -22,7 +22,7 @@ from lab import GUEST, Lab, until
 
 FLOWS, PEER_FLOWS = 10000, 5000
 # Few runs say little about a millisecond.
-MORE_RUNS = 20
+MORE_RUNS = 60
 UNLIMITED = 100 << 30
 
 # Of one byte and back, median of many, in ms.
