@@ -236,8 +236,8 @@ class Lab:
                 for name in "daemon.log", "qemu.log":
                     path = os.path.join(host.dir, name)
                     if os.path.exists(path):
-                        sys.stdout.write(f"--- {host.name} {name}\n" +
-                                         open(path).read()[-3000:])
+                        said = host.log(name)[-3000:].splitlines()[-12:]
+                        print(f"--- {host.name} {name}", *said, sep="\n")
         for host in self.hosts():
             host.stop_qemu()
             host.kill_daemon()
@@ -326,10 +326,11 @@ def run_one(number, test, output):
         print(f"ok {number} {test.__name__}")
         return 0
     except Exception as err:  # pylint: disable=broad-except
-        where = traceback.extract_tb(err.__traceback__)[-1]
+        where = " < ".join(f"{os.path.basename(at.filename)}:{at.lineno}"
+                           for at in reversed(traceback.extract_tb(
+                               err.__traceback__)))
         text = repr(err).replace("\n", " ")
-        print(f"not ok {number} {test.__name__}\n# {text} at "
-              f"{os.path.basename(where.filename)}:{where.lineno}")
+        print(f"not ok {number} {test.__name__}\n# {text}\n# at {where}")
         return 1
     finally:
         output.flush()
