@@ -209,6 +209,7 @@ GBytes *msc_nft_source_next(gpointer memory, size_t max,
         progress->live = true;
         return g_bytes_new(NULL, 0);
     }
+    msc_nft_watch_read(s->watch);
     piece = msc_nft_pieces_next(s->pieces, max);
     piece->age_ms = (uint32_t)since_ms(s->read_us);
     if (piece->flags & MSC_NFT_COMPLETE) {

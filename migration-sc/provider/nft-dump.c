@@ -179,6 +179,9 @@ static bool take_elements(const struct nfgenmsg *nfg, const void *attrs,
     Reading *r = opaque;
 
     (void)nfg;
+    if (r->watch) {
+        msc_nft_watch_read(r->watch); /* a long set takes long */
+    }
     if (!list) {
         return true;
     }

@@ -14,10 +14,13 @@
 #include "selector.h"
 
 #define EVENTS_MAX (64 * 1024)
-/* The last transaction tells of itself when it has taken effect, so that its
- * number can be read before its events. */
-#define TRIES 20
-#define RETRY_US 100
+/* A small transaction's two events take 2.5 KiB of it. */
+#define SOCKET_BUFFER (1024 * 1024)
+/* A transaction tells of itself when it has taken effect, so that its number
+ * can be read before its events: whoever made it may have to wait for a
+ * processor in between. */
+#define PATIENCE_US (50 * 1000)
+#define PAUSE_US 100
 
 /* In every event but NEWGEN, this attribute is the table's name. */
 #define TABLE_NAME 1
@@ -36,15 +39,21 @@ struct MscNftWatch {
     const GPtrArray *tables;
     struct mnl_socket *nl;
     bool changed;
-    uint32_t generation; /* events of all up to this one were read */
+    uint32_t generation; /* events of all up to this one were read; 0: none */
 };
 
 MscNftWatch *msc_nft_watch_new(const GPtrArray *tables, GError **errp)
 {
     MscNftWatch *w = g_new0(MscNftWatch, 1);
+    int size = SOCKET_BUFFER;
 
     w->tables = tables;
     w->nl = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (w->nl) {
+        /* Best effort: with less, events are lost sooner. */
+        setsockopt(mnl_socket_get_fd(w->nl), SOL_SOCKET, SO_RCVBUFFORCE, &size,
+                   sizeof(size));
+    }
     if (!w->nl || mnl_socket_bind(w->nl, 1u << (NFNLGRP_NFTABLES - 1),
                                   MNL_SOCKET_AUTOPID)) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_KERNEL,
@@ -103,7 +112,7 @@ static void take_event(MscNftWatch *w, const struct nlmsghdr *nlh)
     }
 }
 
-static void read_events(MscNftWatch *w)
+void msc_nft_watch_read(MscNftWatch *w)
 {
     g_autofree char *buf = g_malloc(EVENTS_MAX);
 
@@ -136,18 +145,29 @@ static void read_events(MscNftWatch *w)
 
 void msc_nft_watch_reset(MscNftWatch *w)
 {
-    read_events(w);
+    msc_nft_watch_read(w);
     w->changed = false;
+}
+
+/* Numbers go round, past 0.  On a busy host more transactions have ended by
+ * the time that their events are read. */
+static bool has_come_to(const MscNftWatch *w, uint32_t generation)
+{
+    return w->generation && (int32_t)(w->generation - generation) >= 0;
 }
 
 bool msc_nft_watch_unchanged(MscNftWatch *w, uint32_t generation)
 {
-    for (int i = 0; i < TRIES; i++) {
-        g_usleep(i > 0 ? RETRY_US : 0);
-        read_events(w);
-        if (w->changed || w->generation == generation) {
-            break;
+    gint64 end = g_get_monotonic_time() + PATIENCE_US;
+
+    for (;;) {
+        msc_nft_watch_read(w);
+        if (w->changed || has_come_to(w, generation)) {
+            return !w->changed;
         }
+        if (g_get_monotonic_time() > end) {
+            return false;
+        }
+        g_usleep(PAUSE_US);
     }
-    return !w->changed && w->generation == generation;
 }

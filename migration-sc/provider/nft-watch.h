@@ -18,9 +18,12 @@ MscNftWatch *msc_nft_watch_new(const GPtrArray *tables, GError **errp);
 void msc_nft_watch_free(MscNftWatch *watch);
 /* Before the tables are read: what was changed so far does not matter. */
 void msc_nft_watch_reset(MscNftWatch *watch);
-/* Has no transaction since then, up to number @generation, changed them?
- * False as well if events were lost, or do not come within a millisecond or
- * two. */
+/* Takes the events that have come, so that there is room for more: while
+ * something is done that takes long. */
+void msc_nft_watch_read(MscNftWatch *watch);
+/* Has no transaction since the reset, up to number @generation at least,
+ * changed them?  False as well if events were lost, or do not come within 50
+ * milliseconds. */
 bool msc_nft_watch_unchanged(MscNftWatch *watch, uint32_t generation);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(MscNftWatch, msc_nft_watch_free)

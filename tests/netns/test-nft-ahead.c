@@ -240,7 +240,9 @@ static void die_with_parent(gpointer opaque)
 /* Runs @command again and again on this host. */
 static GPid change_all_the_time(const char *command)
 {
-    g_autofree char *loop = g_strdup_printf("while %s; do :; done", command);
+    /* The shell waits for what it runs before it heeds a signal. */
+    g_autofree char *loop =
+        g_strdup_printf("trap 'exit 0' TERM; while %s; do :; done", command);
     char *argv[] = { (char *)"sh", (char *)"-c", loop, NULL };
     g_autoptr(GError) err = NULL;
     GPid pid;
@@ -252,12 +254,11 @@ static GPid change_all_the_time(const char *command)
     return pid;
 }
 
+/* What it had begun has an end. */
 static void leave_it(GPid pid)
 {
-    kill(pid, SIGKILL);
-    waitpid(pid, NULL, 0);
-    /* What it had begun has an end. */
-    g_usleep(50 * 1000);
+    kill(pid, SIGTERM);
+    g_assert_cmpint(waitpid(pid, NULL, 0), ==, pid);
 }
 
 /* On a host where other guests come and go, a long set can be read at all. */
@@ -285,7 +286,7 @@ static void test_others_change_all_the_time(void)
 /* The twin: the guest's own cannot, but that is no end while it runs. */
 static void test_own_changes_all_the_time(void)
 {
-    NftAhead *l = lab_of(MANY);
+    NftAhead *l = lab_of(SOME * 5);
     GPid pid = change_all_the_time("nft add chain inet g x && "
                                    "nft delete chain inet g x");
 
@@ -301,23 +302,63 @@ static void test_own_changes_all_the_time(void)
     nft_ahead_free(l);
 }
 
+static void load_table_of_another(guint count)
+{
+    g_autoptr(GString) text =
+        g_string_new("table inet other { set s { type ipv4_addr; "
+                     "elements = { ");
+
+    add_addresses(text, count, "");
+    g_string_append(text, " } } }\n");
+    nft_load(text->str);
+}
+
 /* More at once than a socket holds: then nobody can tell. */
 static void test_lost_events_are_a_change(void)
 {
     NftAhead *l = lab_of(SOME);
     g_autoptr(MscNft) nft = msc_nft_open(NULL);
     MscNftWatch *w = msc_nft_watch_new(l->lab->a->nft_tables, NULL);
-    g_autoptr(GString) text =
-        g_string_new("table inet other { set s { type ipv4_addr; "
-                     "elements = { ");
 
-    add_addresses(text, MANY, "");
-    g_string_append(text, " } } }\n");
-    nft_load(text->str);
+    load_table_of_another(MANY * 5);
     g_assert_false(is_unchanged(nft, w));
     msc_nft_watch_reset(w);
     nft_load("delete table inet other\n");
     g_assert_true(is_unchanged(nft, w));
+    /* The twin. */
+    load_table_of_another(MANY / 4);
+    g_assert_true(is_unchanged(nft, w));
+    msc_nft_watch_free(w);
+    nft_ahead_free(l);
+}
+
+/* Between the look at the number and that at the events there may be more. */
+static void test_events_of_later_changes(void)
+{
+    static const struct {
+        const char *later;
+        bool unchanged;
+    } rows[] = {
+        { "add element inet other x { 7 }\n", true },
+        { "add element inet g s { 12.0.0.1 }\n", false },
+    };
+    NftAhead *l = lab_of(SOME);
+    g_autoptr(MscNft) nft = msc_nft_open(NULL);
+    MscNftWatch *w = msc_nft_watch_new(l->lab->a->nft_tables, NULL);
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autoptr(GError) err = NULL;
+        uint32_t generation;
+
+        nft_load("table inet other { set x { type mark; } }\n");
+        msc_nft_watch_reset(w);
+        nft_load("flush set inet other x\n");
+        msc_nft_generation(nft, &generation, &err);
+        g_assert_no_error(err);
+        nft_load(rows[i].later);
+        g_assert_cmpint(msc_nft_watch_unchanged(w, generation), ==,
+                        rows[i].unchanged);
+    }
     msc_nft_watch_free(w);
     nft_ahead_free(l);
 }
@@ -468,6 +509,7 @@ int main(int argc, char **argv)
     ADD("others-change-all-the-time", test_others_change_all_the_time);
     ADD("own-changes-all-the-time", test_own_changes_all_the_time);
     ADD("lost-events-are-a-change", test_lost_events_are_a_change);
+    ADD("events-of-later-changes", test_events_of_later_changes);
     ADD("another-shape-begins-anew", test_another_shape_begins_anew);
     ADD("another-shape-at-the-stop-is-collected",
         test_another_shape_at_the_stop_is_collected);
