@@ -209,7 +209,8 @@ static bool serve_channel(MscHub *hub, const MscFrame *frame, GByteArray *out,
     t = msc_hub_find_token(hub, request.token);
     if (!t) {
         g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_AUTH,
-                            "no session of that token");
+                            "no session of that token: this helper was "
+                            "restarted, or the session is over");
     } else if (frame->fd < 0) {
         g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_MALFORMED,
                             "CHANNEL without a socket");

@@ -21,7 +21,8 @@ struct MscClient {
     uint8_t migration_id[MSC_ID_LEN]; /* once a handshake told it */
     bool have_migration_id;
 
-    GMutex call_lock; /* one request at a time on fd */
+    GMutex call_lock; /* one request at a time on fd; guards why_lost */
+    char *why_lost;   /* the last connection, for who asks again */
     GMutex fd_lock;   /* guards what follows; never held in I/O */
     int fd;
     bool cancelled;

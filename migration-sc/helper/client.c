@@ -63,8 +63,10 @@ static bool is_connection_error(const GError *err)
            g_error_matches(err, MSC_ERROR, MSC_ERROR_TIMEOUT);
 }
 
-static void drop_connection(MscClient *client)
+static void drop_connection(MscClient *client, const GError *why)
 {
+    g_free(client->why_lost);
+    client->why_lost = g_strdup(why->message);
     g_mutex_lock(&client->fd_lock);
     if (client->fd >= 0) {
         close(client->fd);
@@ -87,7 +89,8 @@ static bool call_locked(MscClient *client, uint16_t type,
     }
     if (client->fd < 0) {
         g_set_error(errp, MSC_ERROR, MSC_ERROR_IO,
-                    "the connection to %s is lost", MSC_HELPER_WHO);
+                    "the connection to %s is lost: %s", MSC_HELPER_WHO,
+                    client->why_lost);
         return false;
     }
     if (msc_client_exchange(client->fd, type, payload, -1, client->timeout_ms,
@@ -96,7 +99,7 @@ static bool call_locked(MscClient *client, uint16_t type,
     }
     /* A late answer must not be taken for the next request's. */
     if (reply->type != MSC_MSG_ERROR) {
-        drop_connection(client);
+        drop_connection(client, err);
     }
     g_propagate_error(errp, g_steal_pointer(&err));
     return false;
@@ -277,6 +280,7 @@ void msc_client_unref(MscClient *client)
     g_mutex_clear(&client->call_lock);
     g_mutex_clear(&client->fd_lock);
     g_free(client->socket_path);
+    g_free(client->why_lost);
     g_free(client);
 }
 

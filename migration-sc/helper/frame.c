@@ -44,10 +44,21 @@ static bool would_block(int err)
     return err == EAGAIN || err == EWOULDBLOCK || err == EINTR;
 }
 
+/* That the other end is gone is told in the same words whichever call meets
+ * it: one that had not read everything is a reset, not an end of file. */
+static bool is_gone(int err)
+{
+    return err == EPIPE || err == ECONNRESET;
+}
+
 static bool io_error(GError **errp, const char *who, const char *verb)
 {
-    g_set_error(errp, MSC_ERROR, MSC_ERROR_IO, "%s %s: %s", verb, who,
-                g_strerror(errno));
+    if (is_gone(errno)) {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_IO, "%s hung up", who);
+    } else {
+        g_set_error(errp, MSC_ERROR, MSC_ERROR_IO, "%s %s: %s", verb, who,
+                    g_strerror(errno));
+    }
     return false;
 }
 
@@ -131,7 +142,8 @@ static void take_fds(struct msghdr *msg, int *fd)
     }
 }
 
-/* Returns 1 when all came, 0 at end of file before the first byte, -1. */
+/* Returns 1 when all came, 0 if the other end is gone before the first byte,
+ * -1. */
 static int recv_with_fd(int fd, void *data, size_t len, int *got_fd,
                         gint64 deadline, const char *who, GError **errp)
 {
@@ -157,7 +169,7 @@ static int recv_with_fd(int fd, void *data, size_t len, int *got_fd,
             len -= (size_t)n;
             continue;
         }
-        if (n == 0) {
+        if (n == 0 || is_gone(errno)) {
             if (p == data) {
                 return 0;
             }

@@ -70,6 +70,7 @@ class HelperProxy:
     def __init__(self, path, helper):
         self.path, self.helper = path, helper
         self.gates = []
+        self.passed = {name: threading.Event() for name in REQUESTS.values()}
         # (request's name, is it a reply, payload) -> payload
         self.change = lambda name, reply, payload: payload
         self.listener = socket.socket(socket.AF_UNIX)
@@ -81,6 +82,11 @@ class HelperProxy:
         gate = Gate(what, reply)
         self.gates.append(gate)
         return gate
+
+    def wait_passed(self, what, seconds=60):
+        """Until the helper has been sent such a request."""
+        if not self.passed[what].wait(seconds):
+            raise TimeoutError(f"nobody asked for {what}")
 
     def close(self):
         for gate in self.gates:
@@ -133,6 +139,8 @@ class HelperProxy:
             head = struct.pack(">IHH", len(payload), frame[0], 0)
             socket.send_fds(helper, [head], fds)
             helper.sendall(payload)
+            if frame[0] in REQUESTS:
+                self.passed[name].set()
         finally:
             for fd in fds:
                 os.close(fd)
