@@ -196,13 +196,13 @@ static void test_bad_end(gconstpointer opaque)
         g_assert_cmpint(pair_cli(pair, 1, "resolve " PAIR_VM " --there"), ==,
                         0);
     }
-    for (int i = 0; i < 100; i++) {
+    for (int i = 0;; i++) {
         g_autofree char *now = pair_rules(pair, 1);
 
         if (!strcmp(now, before)) {
             break;
         }
-        g_assert_cmpint(i, <, 99);
+        g_assert_cmpint(i, <, 600);
         g_usleep(50 * 1000);
     }
     g_assert_cmpint(pair_count_flows(pair, 1), ==, 0);
