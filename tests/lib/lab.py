@@ -51,12 +51,19 @@ class Qmp:
         # Not "rw": a write then drops what was read ahead, events with it.
         self.file = self.sock.makefile("r")
         self.events = []
-        self.file.readline()
-        self.cmd("qmp_capabilities")
+        offered = json.loads(self.file.readline())["QMP"]["capabilities"]
+        self.cmd("qmp_capabilities",
+                 **({"enable": ["oob"]} if "oob" in offered else {}))
 
     def cmd(self, name, **args):
-        line = json.dumps({"execute": name, "arguments": args}) + "\n"
-        self.sock.sendall(line.encode())
+        return self.ask({"execute": name, "arguments": args})
+
+    def cmd_out_of_band(self, name, **args):
+        """Needs nothing of QEMU's main loop, for the few that can."""
+        return self.ask({"exec-oob": name, "arguments": args})
+
+    def ask(self, request):
+        self.sock.sendall((json.dumps(request) + "\n").encode())
         while True:
             line = self.file.readline()
             if not line:
