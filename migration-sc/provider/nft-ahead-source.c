@@ -273,7 +273,7 @@ GBytes *msc_nft_source_final(gpointer memory, MscProviderStats *stats,
         return g_bytes_new(NULL, 0);
     }
     stats->rules = msc_nft_count(last->comes);
-    if (skip.generation == s->generation) {
+    if (skip.skipped) {
         stats->rules += msc_nft_count(s->sent);
     } else {
         msc_nft_compare_ahead(s->sent, last->comes, since_ms(s->read_us),

@@ -39,6 +39,7 @@ typedef struct {
     MscNftSet *set;
     uint32_t generation;
     const MscNftSkip *skip;
+    bool skips; /* in this try */
     /* Knows whose a change is that comes while it is read, or NULL: then any
      * is one. */
     MscNftWatch *watch;
@@ -220,16 +221,15 @@ static bool take_flowtable(const struct nfgenmsg *nfg, const void *attrs,
 /* Are the elements of the set that is being read known? */
 static bool is_skipped(const Reading *r)
 {
-    const MscNftSkip *skip = r->skip;
     const MscNftTable *t;
 
     if (r->extent == MSC_NFT_SETS) {
         return true;
     }
-    if (!skip || !skip->sets || (skip->as_of && skip->as_of != r->generation)) {
+    if (!r->skips) {
         return false;
     }
-    t = msc_nft_payload_find(skip->sets, r->table->family, r->table->name);
+    t = msc_nft_payload_find(r->skip->sets, r->table->family, r->table->name);
     return t &&
            msc_nft_table_set(t, msc_nft_text(r->set->attrs, NFTA_SET_NAME));
 }
@@ -348,6 +348,7 @@ static bool try_dump(MscNft *n, Reading *r, GError **errp)
         return false;
     }
     before = r->generation;
+    r->skips = r->skip->sets && (!r->skip->as_of || r->skip->as_of == before);
     if (!read_list(n, r, NFT_MSG_GETTABLE, NFPROTO_UNSPEC, NULL, take_table,
                    r->payload->tables, errp)) {
         return false;
@@ -414,6 +415,7 @@ MscNftPayload *msc_nft_dump_but(MscNft *n, const GPtrArray *tables,
         payload->local = true;
         if (try_dump(n, &r, &err)) {
             skip->generation = r.generation;
+            skip->skipped = r.skips;
             return g_steal_pointer(&payload);
         }
         /* A table that went while it was read is one more change. */

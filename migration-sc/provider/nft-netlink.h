@@ -38,8 +38,11 @@ typedef struct {
     /* Of these tables, or NULL.  It is reset. */
     struct MscNftWatch *watch;
     const MscNftPayload *sets; /* NULL: none */
-    uint32_t as_of;      /* unless the generation is another; 0: never mind */
-    uint32_t generation; /* out: of what was read */
+    uint32_t as_of; /* unless the generation is another; 0: never mind */
+    /* Out.  The generation may be later than as_of although they were skipped:
+     * after transactions of others, while the rest was read. */
+    bool skipped;
+    uint32_t generation;
 } MscNftSkip;
 
 /* Those of @tables (of MscNftTableName*) that exist, as they are at one

@@ -30,6 +30,53 @@ NftAhead *nft_ahead_new(const char *ruleset)
     return l;
 }
 
+void nft_ahead_add_addresses(GString *text, guint count, const char *after)
+{
+    for (guint i = 0; i < count; i++) {
+        g_string_append_printf(text, "%s11.%u.%u.%u%s", i ? ", " : "", i >> 15,
+                               i >> 7 & 255, (i & 127) * 2, after);
+    }
+}
+
+char *nft_ahead_rules(guint count)
+{
+    GString *text = g_string_new("table inet g {\n"
+                                 " set s { type ipv4_addr; elements = { ");
+
+    nft_ahead_add_addresses(text, count, "");
+    g_string_append(text, " } }\n set i { type ipv4_addr; flags interval; "
+                          "elements = { ");
+    nft_ahead_add_addresses(text, count / 10, "/31");
+    g_string_append(text, " } }\n set c { type ipv4_addr . inet_service; "
+                          "flags interval; elements = { ");
+    nft_ahead_add_addresses(text, count / 10, "/31 . 80-90");
+    g_string_append(text,
+                    " } }\n map m { type ipv4_addr : mark; elements = { ");
+    nft_ahead_add_addresses(text, count / 10, " : 7");
+    g_string_append(text, " } }\n set t { type ipv4_addr; flags timeout; "
+                          "timeout 2h; elements = { ");
+    nft_ahead_add_addresses(text, count / 10, " timeout 1h");
+    g_string_append(
+        text, " } }\n set few { type ipv4_addr; elements = { 1.2.3.4 } }\n"
+              " set d { type ipv4_addr; flags dynamic; }\n"
+              " chain f { type filter hook forward priority 0;\n"
+              "  iifname \"tap7\" ip saddr @s counter drop\n"
+              "  iifname \"tap7\" ip saddr @i drop\n"
+              "  iifname \"tap7\" ip saddr . tcp dport @c drop\n"
+              "  iifname \"tap7\" meta mark set ip saddr map @m\n"
+              "  iifname \"tap7\" ip saddr @t drop\n"
+              "  iifname \"tap7\" ip saddr @few add @d { ip saddr }\n"
+              " }\n}\n");
+    return g_string_free(text, FALSE);
+}
+
+NftAhead *nft_ahead_new_of(guint count)
+{
+    g_autofree char *text = nft_ahead_rules(count);
+
+    return nft_ahead_new(text);
+}
+
 void nft_ahead_free(NftAhead *l)
 {
     precopy()->source_end(l->source);

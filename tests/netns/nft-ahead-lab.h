@@ -19,6 +19,13 @@ typedef struct {
 
 /* @ruleset is on host A, which is entered. */
 NftAhead *nft_ahead_new(const char *ruleset);
+/* A table "inet g" with @count elements in a plain set, and a tenth of that in
+ * each of: a set of intervals, one of concatenated intervals, a map, a set
+ * whose elements have times. */
+char *nft_ahead_rules(guint count);
+NftAhead *nft_ahead_new_of(guint count);
+/* "11.0.0.0, 11.0.0.2, ...", @after each. */
+void nft_ahead_add_addresses(GString *text, guint count, const char *after);
 void nft_ahead_free(NftAhead *l);
 
 /* A batch of the source's; no bytes: there was none. */
