@@ -103,10 +103,10 @@ static bool look(Source *s, bool *same, GError **errp)
     if (!msc_nft_generation(s->nft, &now, errp)) {
         return false;
     }
-    if (now != s->generation && msc_nft_watch_unchanged(s->watch, now)) {
+    *same = msc_nft_watch_same(s->watch, s->generation, now);
+    if (*same) {
         s->generation = now;
     }
-    *same = now == s->generation;
     return true;
 }
 

@@ -339,16 +339,15 @@ static bool generation(MscNft *n, Reading *r, GError **errp)
 
 static bool try_dump(MscNft *n, Reading *r, GError **errp)
 {
+    bool unchanged = !r->watch || msc_nft_watch_reset(r->watch);
     uint32_t before;
 
-    if (r->watch) {
-        msc_nft_watch_reset(r->watch);
-    }
     if (!generation(n, r, errp)) {
         return false;
     }
     before = r->generation;
-    r->skips = r->skip->sets && (!r->skip->as_of || r->skip->as_of == before);
+    r->skips = r->skip->sets &&
+               (!r->skip->as_of || (r->skip->as_of == before && unchanged));
     if (!read_list(n, r, NFT_MSG_GETTABLE, NFPROTO_UNSPEC, NULL, take_table,
                    r->payload->tables, errp)) {
         return false;
@@ -366,8 +365,8 @@ static bool try_dump(MscNft *n, Reading *r, GError **errp)
     }
     /* Where others' tables change all the time, these need not have. */
     return generation(n, r, errp) &&
-           (r->generation == before ||
-            (r->watch && msc_nft_watch_unchanged(r->watch, r->generation)));
+           (r->watch ? msc_nft_watch_same(r->watch, before, r->generation)
+                     : r->generation == before);
 }
 
 bool msc_nft_generation(MscNft *n, uint32_t *number, GError **errp)

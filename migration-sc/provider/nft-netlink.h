@@ -38,7 +38,9 @@ typedef struct {
     /* Of these tables, or NULL.  It is reset. */
     struct MscNftWatch *watch;
     const MscNftPayload *sets; /* NULL: none */
-    uint32_t as_of; /* unless the generation is another; 0: never mind */
+    /* Unless the generation is another, or the watch knows of a change; 0:
+     * never mind. */
+    uint32_t as_of;
     /* Out.  The generation may be later than as_of although they were skipped:
      * after transactions of others, while the rest was read. */
     bool skipped;

@@ -143,10 +143,14 @@ void msc_nft_watch_read(MscNftWatch *w)
     }
 }
 
-void msc_nft_watch_reset(MscNftWatch *w)
+bool msc_nft_watch_reset(MscNftWatch *w)
 {
+    bool changed;
+
     msc_nft_watch_read(w);
+    changed = w->changed;
     w->changed = false;
+    return !changed;
 }
 
 /* Numbers go round, past 0.  On a busy host more transactions have ended by
@@ -170,4 +174,10 @@ bool msc_nft_watch_unchanged(MscNftWatch *w, uint32_t generation)
         }
         g_usleep(PAUSE_US);
     }
+}
+
+bool msc_nft_watch_same(MscNftWatch *w, uint32_t was, uint32_t is)
+{
+    msc_nft_watch_read(w);
+    return !w->changed && (was == is || msc_nft_watch_unchanged(w, is));
 }
