@@ -23,7 +23,9 @@ struct MscClient {
 
     GMutex call_lock; /* one request at a time on fd; guards why_lost */
     char *why_lost;   /* the last connection, for who asks again */
-    GMutex fd_lock;   /* guards what follows; never held in I/O */
+    GQueue frozen;    /* of GBytes: chunks that came with FREEZE's reply */
+    bool more_to_collect;
+    GMutex fd_lock; /* guards what follows; never held in I/O */
     int fd;
     bool cancelled;
     GArray *handshake_fds; /* connections of running handshakes */

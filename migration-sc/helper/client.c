@@ -204,6 +204,7 @@ static MscClient *client_open(const char *socket_path, MscRole role,
     msc_frame_init(&reply);
     client->refs = 1;
     client->fd = -1;
+    g_queue_init(&client->frozen);
     g_mutex_init(&client->call_lock);
     g_mutex_init(&client->fd_lock);
     client->handshake_fds = g_array_new(FALSE, FALSE, sizeof(int));
@@ -277,6 +278,7 @@ void msc_client_unref(MscClient *client)
     }
     msc_wipe(client->token, sizeof(client->token));
     g_array_unref(client->handshake_fds);
+    g_queue_clear_full(&client->frozen, (GDestroyNotify)g_bytes_unref);
     g_mutex_clear(&client->call_lock);
     g_mutex_clear(&client->fd_lock);
     g_free(client->socket_path);
@@ -312,8 +314,8 @@ bool msc_client_freeze(MscClient *client, MscContextStats *stats, GError **errp)
 
     msc_frame_init(&reply);
     return call(client, MSC_MSG_FREEZE, NULL, &reply, errp) &&
-           msc_stats_decode(reply.payload->data, reply.payload->len, stats,
-                            NULL, errp);
+           msc_frozen_decode(reply.payload->data, reply.payload->len, stats,
+                             &client->frozen, &client->more_to_collect, errp);
 }
 
 int msc_client_collect(MscClient *client, GBytes **chunk, GError **errp)
@@ -321,6 +323,13 @@ int msc_client_collect(MscClient *client, GBytes **chunk, GError **errp)
     g_auto(MscFrame) reply;
 
     msc_frame_init(&reply);
+    *chunk = g_queue_pop_head(&client->frozen);
+    if (*chunk) {
+        return 1;
+    }
+    if (!client->more_to_collect) {
+        return 0;
+    }
     if (!call(client, MSC_MSG_COLLECT, NULL, &reply, errp)) {
         return -1;
     }
@@ -331,6 +340,7 @@ int msc_client_collect(MscClient *client, GBytes **chunk, GError **errp)
         return -1;
     }
     if (!reply.payload->len) {
+        client->more_to_collect = false;
         return 0;
     }
     *chunk = g_bytes_new(reply.payload->data, reply.payload->len);
@@ -377,15 +387,15 @@ bool msc_client_stage_batch(MscClient *client, const void *chunk, size_t len,
                : msc_reader_error(&r, errp, "reply to STAGE", "cut short");
 }
 
-bool msc_client_validate(MscClient *client, GBytes **ready,
-                         MscContextStats *stats, GError **errp)
+bool msc_client_validate(MscClient *client, MscContextStats *stats,
+                         GError **errp)
 {
     g_auto(MscFrame) reply;
 
     msc_frame_init(&reply);
     return call(client, MSC_MSG_VALIDATE, NULL, &reply, errp) &&
            msc_stats_decode(reply.payload->data, reply.payload->len, stats,
-                            ready, errp);
+                            errp);
 }
 
 /* The reply is a proof for QEMU to carry. */
@@ -399,6 +409,15 @@ static bool take_proof(const MscFrame *reply, GBytes **proof, GError **errp)
     }
     *proof = g_bytes_new(reply->payload->data, reply->payload->len);
     return true;
+}
+
+bool msc_client_ready(MscClient *client, GBytes **ready, GError **errp)
+{
+    g_auto(MscFrame) reply;
+
+    msc_frame_init(&reply);
+    return call(client, MSC_MSG_READY, NULL, &reply, errp) &&
+           take_proof(&reply, ready, errp);
 }
 
 MscReleaseResult msc_client_release(MscClient *client, const void *ready,

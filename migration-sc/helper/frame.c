@@ -69,18 +69,17 @@ static bool timed_out(GError **errp, const char *who)
     return false;
 }
 
-static bool send_with_fd(int fd, const void *data, size_t len, int pass_fd,
+/* All of @iov, which is used up; in one call if the socket takes it, so that
+ * the other side wakes up once. */
+static bool send_with_fd(int fd, struct iovec *iov, size_t count, int pass_fd,
                          gint64 deadline, const char *who, GError **errp)
 {
-    const uint8_t *p = data;
-
-    while (len) {
+    while (count) {
         union {
             struct cmsghdr align;
             char buf[CMSG_SPACE(sizeof(int))];
         } control = { 0 };
-        struct iovec iov = { .iov_base = (void *)p, .iov_len = len };
-        struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+        struct msghdr msg = { .msg_iov = iov, .msg_iovlen = count };
         ssize_t n;
 
         if (pass_fd >= 0) {
@@ -95,9 +94,18 @@ static bool send_with_fd(int fd, const void *data, size_t len, int pass_fd,
         }
         n = sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n > 0) {
-            p += n;
-            len -= (size_t)n;
+            size_t sent = (size_t)n;
+
             pass_fd = -1;
+            while (count && sent >= iov->iov_len) {
+                sent -= iov->iov_len;
+                iov++;
+                count--;
+            }
+            if (count) {
+                iov->iov_base = (uint8_t *)iov->iov_base + sent;
+                iov->iov_len -= sent;
+            }
             continue;
         }
         if (n < 0 && !would_block(errno)) {
@@ -116,7 +124,9 @@ static bool send_with_fd(int fd, const void *data, size_t len, int pass_fd,
 bool msc_socket_send(int fd, const void *data, size_t len, gint64 deadline,
                      const char *who, GError **errp)
 {
-    return send_with_fd(fd, data, len, -1, deadline, who, errp);
+    struct iovec iov = { .iov_base = (void *)data, .iov_len = len };
+
+    return send_with_fd(fd, &iov, len ? 1 : 0, -1, deadline, who, errp);
 }
 
 /* Takes the descriptor out of @msg, closing any beyond the first. */
@@ -142,19 +152,16 @@ static void take_fds(struct msghdr *msg, int *fd)
     }
 }
 
-/* Returns 1 when all came, 0 if the other end is gone before the first byte,
- * -1. */
-static int recv_with_fd(int fd, void *data, size_t len, int *got_fd,
-                        gint64 deadline, const char *who, GError **errp)
+/* At least one byte of up to @len: how many; 0 if the other end is gone, -1. */
+static ssize_t recv_some(int fd, void *data, size_t len, int *got_fd,
+                         gint64 deadline, const char *who, GError **errp)
 {
-    uint8_t *p = data;
-
-    while (len) {
+    for (;;) {
         union {
             struct cmsghdr align;
             char buf[CMSG_SPACE(4 * sizeof(int))];
         } control;
-        struct iovec iov = { .iov_base = p, .iov_len = len };
+        struct iovec iov = { .iov_base = data, .iov_len = len };
         struct msghdr msg = { .msg_iov = &iov,
                               .msg_iovlen = 1,
                               .msg_control = control.buf,
@@ -163,19 +170,10 @@ static int recv_with_fd(int fd, void *data, size_t len, int *got_fd,
 
         if (n >= 0) {
             take_fds(&msg, got_fd);
+            return n;
         }
-        if (n > 0) {
-            p += n;
-            len -= (size_t)n;
-            continue;
-        }
-        if (n == 0 || is_gone(errno)) {
-            if (p == data) {
-                return 0;
-            }
-            g_set_error(errp, MSC_ERROR, MSC_ERROR_IO,
-                        "%s hung up in the middle of a message", who);
-            return -1;
+        if (is_gone(errno)) {
+            return 0;
         }
         if (!would_block(errno)) {
             io_error(errp, who, "cannot read from");
@@ -190,18 +188,27 @@ static int recv_with_fd(int fd, void *data, size_t len, int *got_fd,
             return -1;
         }
     }
-    return 1;
 }
 
 bool msc_socket_recv(int fd, void *data, size_t len, gint64 deadline,
                      const char *who, GError **errp)
 {
-    int n = recv_with_fd(fd, data, len, NULL, deadline, who, errp);
+    uint8_t *p = data;
 
-    if (n == 0) {
-        g_set_error(errp, MSC_ERROR, MSC_ERROR_IO, "%s hung up", who);
+    while (len) {
+        ssize_t n = recv_some(fd, p, len, NULL, deadline, who, errp);
+
+        if (n == 0) {
+            g_set_error(errp, MSC_ERROR, MSC_ERROR_IO, "%s hung up%s", who,
+                        p == data ? "" : " in the middle of a message");
+        }
+        if (n <= 0) {
+            return false;
+        }
+        p += n;
+        len -= (size_t)n;
     }
-    return n > 0;
+    return true;
 }
 
 void msc_frame_init(MscFrame *frame)
@@ -229,13 +236,14 @@ bool msc_frame_send(int fd, uint16_t type, const GByteArray *payload,
 {
     uint8_t header[MSC_HELPER_HEADER];
     uint32_t len = payload ? payload->len : 0;
+    struct iovec iov[] = {
+        { .iov_base = header, .iov_len = sizeof(header) },
+        { .iov_base = len ? payload->data : NULL, .iov_len = len },
+    };
 
     g_assert(len <= MSC_HELPER_PAYLOAD_MAX);
     msc_frame_header_encode(header, type, len);
-    return send_with_fd(fd, header, sizeof(header), pass_fd, deadline, who,
-                        errp) &&
-           (!len ||
-            msc_socket_send(fd, payload->data, len, deadline, who, errp));
+    return send_with_fd(fd, iov, len ? 2 : 1, pass_fd, deadline, who, errp);
 }
 
 MscFrameResult msc_frame_recv(int fd, MscFrame *frame, gint64 deadline,
@@ -243,18 +251,17 @@ MscFrameResult msc_frame_recv(int fd, MscFrame *frame, gint64 deadline,
 {
     uint8_t header[MSC_HELPER_HEADER];
     uint32_t len;
+    ssize_t n;
 
     msc_frame_clear(frame);
     msc_frame_init(frame);
-    switch (recv_with_fd(fd, header, 1, &frame->fd, deadline, who, errp)) {
-    case 0:
-        return MSC_FRAME_CLOSED;
-    case -1:
-        return MSC_FRAME_FAILED;
+    n = recv_some(fd, header, sizeof(header), &frame->fd, deadline, who, errp);
+    if (n <= 0) {
+        return n ? MSC_FRAME_FAILED : MSC_FRAME_CLOSED;
     }
     deadline = msc_deadline(body_ms);
-    if (!msc_socket_recv(fd, header + 1, sizeof(header) - 1, deadline, who,
-                         errp) ||
+    if (!msc_socket_recv(fd, header + n, sizeof(header) - (size_t)n, deadline,
+                         who, errp) ||
         !msc_frame_header_decode(header, &frame->type, &len, errp)) {
         return MSC_FRAME_FAILED;
     }

@@ -258,25 +258,49 @@ bool msc_destination_validate(MscTransfer *t, const GByteArray *in,
 {
     gint64 start = g_get_monotonic_time();
     g_autoptr(GPtrArray) replaced = NULL;
-    g_autoptr(GBytes) proof = NULL;
     GError *err = NULL;
 
     (void)in;
+    if (t->validated) {
+        g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_STATE,
+                            "VALIDATE came twice");
+        return false;
+    }
     if (MSC_FAULT_PASSES(VALIDATE, &err) && decode_context(t, &err) &&
         MSC_FAULT_PASSES(DECODED, &err) && (replaced = prepare_all(t, &err)) &&
         MSC_FAULT_PASSES(PREPARED, &err) && record_undo(t, replaced, &err) &&
         MSC_FAULT_PASSES(UNDO_RECORDED, &err) && install_all(t, &err) &&
-        MSC_FAULT_PASSES(INSTALLED, &err) &&
-        /* Not flushed: if the host goes down, so do the kernel's tables and
-         * the guest's QEMU here, and to come back as ABORTED is right. */
-        msc_transfer_set_stage(t, MSC_STAGE_READY, false, &err) &&
-        MSC_FAULT_PASSES(READY, &err)) {
+        MSC_FAULT_PASSES(INSTALLED, &err)) {
+        t->validated = true;
         t->entry->stats.elapsed_us = (uint64_t)(g_get_monotonic_time() - start);
-        proof = msc_proof_encode(MSC_PROOF_READY, t->entry->id,
-                                 t->entry->token[MSC_PROOF_READY - 1]);
-        msc_stats_encode(&t->entry->stats, proof, out);
+        msc_stats_encode(&t->entry->stats, out);
         return true;
     }
     refuse(t, err, errp);
     return false;
+}
+
+bool msc_destination_ready(MscTransfer *t, const GByteArray *in,
+                           GByteArray *out, GError **errp)
+{
+    g_autoptr(GBytes) proof = NULL;
+    GError *err = NULL;
+
+    (void)in;
+    if (!t->validated) {
+        g_set_error_literal(errp, MSC_ERROR, MSC_ERROR_STATE,
+                            "READY came before VALIDATE");
+        return false;
+    }
+    /* Not flushed: if the host goes down, so do the kernel's tables and the
+     * guest's QEMU here, and to come back as ABORTED is right. */
+    if (!msc_transfer_set_stage(t, MSC_STAGE_READY, false, &err) ||
+        !MSC_FAULT_PASSES(READY, &err)) {
+        refuse(t, err, errp);
+        return false;
+    }
+    proof = msc_proof_encode(MSC_PROOF_READY, t->entry->id,
+                             t->entry->token[MSC_PROOF_READY - 1]);
+    msc_put_bytes(out, g_bytes_get_data(proof, NULL), g_bytes_get_size(proof));
+    return true;
 }

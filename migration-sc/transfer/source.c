@@ -196,6 +196,38 @@ static bool seal_all(MscTransfer *t, GError **errp)
     return ok && queue_chunk(t, msc_context_seal_end(sealer, errp));
 }
 
+/* *@chunk: NULL after the last. */
+static bool send_next(MscTransfer *t, GBytes **chunk, GError **errp)
+{
+    (void)errp;
+    *chunk = NULL;
+    if (!MSC_FAULT_PASSES(SEND, errp)) {
+        return false;
+    }
+    *chunk = g_queue_pop_head(t->chunks);
+    return true;
+}
+
+/* What fits goes along: each request more is a wake-up more at either end,
+ * while the guest is stopped. */
+static bool give_chunks(MscTransfer *t, GByteArray *out, GError **errp)
+{
+    GBytes *next;
+
+    while ((next = g_queue_peek_head(t->chunks)) &&
+           msc_frozen_has_room(out, next)) {
+        if (!send_next(t, &next, errp)) {
+            return false;
+        }
+        msc_frozen_put(out, next);
+        g_bytes_unref(next);
+    }
+    if (!next) {
+        msc_frozen_put(out, NULL);
+    }
+    return true;
+}
+
 bool msc_source_freeze(MscTransfer *t, const GByteArray *in, GByteArray *out,
                        GError **errp)
 {
@@ -210,18 +242,17 @@ bool msc_source_freeze(MscTransfer *t, const GByteArray *in, GByteArray *out,
         return false;
     }
     t->entry->stats.elapsed_us = (uint64_t)(g_get_monotonic_time() - start);
-    msc_stats_encode(&t->entry->stats, NULL, out);
-    return true;
+    msc_stats_encode(&t->entry->stats, out);
+    return give_chunks(t, out, errp);
 }
 
 bool msc_source_collect(MscTransfer *t, const GByteArray *in, GByteArray *out,
                         GError **errp)
 {
-    g_autoptr(GBytes) chunk = g_queue_pop_head(t->chunks);
+    g_autoptr(GBytes) chunk = NULL;
 
     (void)in;
-    (void)errp;
-    if (!MSC_FAULT_PASSES(SEND, errp)) {
+    if (!send_next(t, &chunk, errp)) {
         return false;
     }
     if (chunk) {

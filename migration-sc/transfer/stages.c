@@ -40,6 +40,7 @@ static const Row rows[] = {
       msc_destination_stage },
     { MSC_MSG_VALIDATE, MSC_ROLE_DESTINATION, AT(ADMITTED) | AT(STAGED),
       msc_destination_validate },
+    { MSC_MSG_READY, MSC_ROLE_DESTINATION, AT(STAGED), msc_destination_ready },
     { MSC_MSG_COMMIT, MSC_ROLE_DESTINATION, AT(READY) | AT(COMMITTED),
       msc_destination_commit },
     { MSC_MSG_ABORT, MSC_ROLE_DESTINATION,

@@ -67,6 +67,7 @@ typedef struct {
     MscContextOpener *opener;
     GByteArray *plain;
     bool ended;                          /* END came, and was right */
+    bool validated;                      /* all of it is installed */
     MscContext *context;                 /* after validate, until settled */
     gpointer settling[MSC_SECTIONS_MAX]; /* the providers' memories */
     GArray *unsettled; /* of gint64: batches in the log, or NULL */
@@ -245,6 +246,8 @@ bool msc_destination_stage(MscTransfer *t, const GByteArray *in,
                            GByteArray *out, GError **errp);
 bool msc_destination_validate(MscTransfer *t, const GByteArray *in,
                               GByteArray *out, GError **errp);
+bool msc_destination_ready(MscTransfer *t, const GByteArray *in,
+                           GByteArray *out, GError **errp);
 bool msc_destination_commit(MscTransfer *t, const GByteArray *in,
                             GByteArray *out, GError **errp);
 bool msc_destination_abort(MscTransfer *t, const GByteArray *in,

@@ -17,7 +17,7 @@ static const char *const message_names[] = {
     [MSC_MSG_FINISH] = "FINISH",   [MSC_MSG_THAW] = "THAW",
     [MSC_MSG_ABORT] = "ABORT",     [MSC_MSG_VERDICT] = "VERDICT",
     [MSC_MSG_ATTACH] = "ATTACH",   [MSC_MSG_PRECOPY] = "PRECOPY",
-    [MSC_MSG_BATCH] = "BATCH",
+    [MSC_MSG_BATCH] = "BATCH",     [MSC_MSG_READY] = "READY",
 };
 G_STATIC_ASSERT(G_N_ELEMENTS(message_names) == MSC_MSG_LAST + 1);
 
@@ -240,38 +240,77 @@ void msc_keys_message_clear(MscKeysMessage *m)
     msc_wipe(m, sizeof(*m));
 }
 
-void msc_stats_encode(const MscContextStats *m, GBytes *proof, GByteArray *out)
+void msc_stats_encode(const MscContextStats *m, GByteArray *out)
 {
     msc_put_u64(out, m->flows);
     msc_put_u64(out, m->left_behind);
     msc_put_u64(out, m->bytes);
     msc_put_u64(out, m->elapsed_us);
-    if (proof) {
-        msc_put_bytes(out, g_bytes_get_data(proof, NULL),
-                      g_bytes_get_size(proof));
-    }
+}
+
+static bool read_stats(MscReader *r, MscContextStats *m, const char *what,
+                       GError **errp)
+{
+    return (msc_reader_u64(r, &m->flows) &&
+            msc_reader_u64(r, &m->left_behind) &&
+            msc_reader_u64(r, &m->bytes) &&
+            msc_reader_u64(r, &m->elapsed_us)) ||
+           msc_reader_error(r, errp, what, "cut short");
 }
 
 bool msc_stats_decode(const void *data, size_t len, MscContextStats *m,
-                      GBytes **proof, GError **errp)
+                      GError **errp)
 {
     static const char what[] = "reply with statistics";
     MscReader r;
 
     msc_reader_init(&r, data, len);
-    if (!msc_reader_u64(&r, &m->flows) ||
-        !msc_reader_u64(&r, &m->left_behind) ||
-        !msc_reader_u64(&r, &m->bytes) || !msc_reader_u64(&r, &m->elapsed_us)) {
-        return msc_reader_error(&r, errp, what, "cut short");
+    return read_stats(&r, m, what, errp) && msc_reader_end(&r, errp, what);
+}
+
+bool msc_frozen_has_room(const GByteArray *out, GBytes *chunk)
+{
+    /* The length of the chunk, and that of none after it. */
+    return out->len + 2 * sizeof(uint32_t) + g_bytes_get_size(chunk) <=
+           MSC_HELPER_PAYLOAD_MAX;
+}
+
+void msc_frozen_put(GByteArray *out, GBytes *chunk)
+{
+    gsize len = 0;
+    const void *data = chunk ? g_bytes_get_data(chunk, &len) : NULL;
+
+    msc_put_u32(out, (uint32_t)len);
+    if (len) {
+        msc_put_bytes(out, data, len);
     }
-    if (!proof) {
-        return msc_reader_end(&r, errp, what);
+}
+
+bool msc_frozen_decode(const void *data, size_t len, MscContextStats *m,
+                       GQueue *chunks, bool *more, GError **errp)
+{
+    static const char what[] = "reply to FREEZE";
+    MscReader r;
+
+    msc_reader_init(&r, data, len);
+    *more = true;
+    if (!read_stats(&r, m, what, errp)) {
+        return false;
     }
-    if (!msc_reader_left(&r) || msc_reader_left(&r) > MSC_PROOF_MAX) {
-        return msc_reader_error(&r, errp, what, "no proof in it");
+    while (*more && msc_reader_left(&r)) {
+        const uint8_t *chunk;
+        uint32_t size;
+
+        if (!msc_reader_u32(&r, &size) || size > MSC_CHUNK_MAX ||
+            !msc_reader_view(&r, &chunk, size)) {
+            return msc_reader_error(&r, errp, what, "no such chunk");
+        }
+        *more = size;
+        if (size) {
+            g_queue_push_tail(chunks, g_bytes_new(chunk, size));
+        }
     }
-    *proof = g_bytes_new(r.pos, msc_reader_left(&r));
-    return true;
+    return msc_reader_end(&r, errp, what);
 }
 
 void msc_precopy_encode(const MscPrecopyStatus *m, GByteArray *out)

@@ -21,10 +21,10 @@
 typedef enum {
     MSC_MSG_OPEN = 1,     /* open -> token */
     MSC_MSG_CHANNEL = 2,  /* channel + descriptor -> keys */
-    MSC_MSG_FREEZE = 3,   /* - -> stats */
+    MSC_MSG_FREEZE = 3,   /* - -> stats, chunks that fit */
     MSC_MSG_COLLECT = 4,  /* - -> chunk, empty after the last */
     MSC_MSG_STAGE = 5,    /* chunk -> u64 flows staged so far */
-    MSC_MSG_VALIDATE = 6, /* - -> stats, proof */
+    MSC_MSG_VALIDATE = 6, /* - -> stats */
     MSC_MSG_RELEASE = 7,  /* proof -> proof */
     MSC_MSG_COMMIT = 8,   /* proof -> proof */
     MSC_MSG_FINISH = 9,   /* proof -> - */
@@ -34,7 +34,8 @@ typedef enum {
     MSC_MSG_ATTACH = 13,  /* attach -> -: a session after a crash */
     MSC_MSG_PRECOPY = 14, /* - -> -: this QEMU carries batches */
     MSC_MSG_BATCH = 15,   /* - -> progress, chunk or nothing */
-    MSC_MSG_LAST = MSC_MSG_BATCH,
+    MSC_MSG_READY = 16,   /* - -> proof */
+    MSC_MSG_LAST = MSC_MSG_READY,
     MSC_MSG_REPLY = 0x8000,
     MSC_MSG_ERROR = 0xffff, /* u16 MscErrorCode, string */
 } MscMessageType;
@@ -101,10 +102,17 @@ bool msc_keys_decode(const void *data, size_t len, MscKeysMessage *m,
                      GError **errp);
 void msc_keys_message_clear(MscKeysMessage *m); /* wipes */
 
-/* Stats, then @proof (may be NULL) as the rest. */
-void msc_stats_encode(const MscContextStats *m, GBytes *proof, GByteArray *out);
+void msc_stats_encode(const MscContextStats *m, GByteArray *out);
 bool msc_stats_decode(const void *data, size_t len, MscContextStats *m,
-                      GBytes **proof, GError **errp);
+                      GError **errp);
+
+/* FREEZE's reply, after the stats: each chunk that fits, then NULL if there
+ * are no more. */
+bool msc_frozen_has_room(const GByteArray *out, GBytes *chunk);
+void msc_frozen_put(GByteArray *out, GBytes *chunk);
+/* @chunks: of GBytes; *@more: COLLECT gives the rest. */
+bool msc_frozen_decode(const void *data, size_t len, MscContextStats *m,
+                       GQueue *chunks, bool *more, GError **errp);
 
 /* BATCH's reply, before the chunk. */
 void msc_precopy_encode(const MscPrecopyStatus *m, GByteArray *out);

@@ -25,16 +25,31 @@ static void take_keys(const GByteArray *p, GByteArray *again, GError **errp)
     }
 }
 
-static void take_stats(const GByteArray *p, bool with_proof, GByteArray *again,
-                       GError **errp)
+static void take_stats(const GByteArray *p, GByteArray *again, GError **errp)
 {
-    g_autoptr(GBytes) proof = NULL;
     MscContextStats stats;
 
-    if (msc_stats_decode(p->data, p->len, &stats, with_proof ? &proof : NULL,
-                         errp)) {
-        msc_stats_encode(&stats, proof, again);
+    if (msc_stats_decode(p->data, p->len, &stats, errp)) {
+        msc_stats_encode(&stats, again);
     }
+}
+
+static void take_frozen(const GByteArray *p, GByteArray *again, GError **errp)
+{
+    GQueue chunks = G_QUEUE_INIT;
+    MscContextStats stats;
+    bool more;
+
+    if (msc_frozen_decode(p->data, p->len, &stats, &chunks, &more, errp)) {
+        msc_stats_encode(&stats, again);
+        for (GList *l = chunks.head; l; l = l->next) {
+            msc_frozen_put(again, l->data);
+        }
+        if (!more) {
+            msc_frozen_put(again, NULL);
+        }
+    }
+    g_queue_clear_full(&chunks, (GDestroyNotify)g_bytes_unref);
 }
 
 static void take_batch(const GByteArray *p, GByteArray *again, GError **errp)
@@ -67,8 +82,10 @@ static void take_answer(unsigned type, const GByteArray *p, GByteArray *again,
         take_keys(p, again, errp);
         break;
     case MSC_MSG_FREEZE:
+        take_frozen(p, again, errp);
+        break;
     case MSC_MSG_VALIDATE:
-        take_stats(p, type == MSC_MSG_VALIDATE, again, errp);
+        take_stats(p, again, errp);
         break;
     case MSC_MSG_BATCH:
         take_batch(p, again, errp);

@@ -25,7 +25,7 @@ import threading
 REQUESTS = {1: "OPEN", 2: "CHANNEL", 3: "FREEZE", 4: "COLLECT", 5: "STAGE",
             6: "VALIDATE", 7: "RELEASE", 8: "COMMIT", 9: "FINISH", 10: "THAW",
             11: "ABORT", 12: "VERDICT", 13: "ATTACH",
-            14: "PRECOPY", 15: "BATCH"}
+            14: "PRECOPY", 15: "BATCH", 16: "READY"}
 REPLY = 0x8000
 ERROR = 0xffff
 TAGS = {1: 32, 2: 32, 3: 16, 4: 16}     # bytes, by suite

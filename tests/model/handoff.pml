@@ -186,10 +186,11 @@ proctype DestinationQemu()
         :: else -> send(back, m_reason); goto over
         fi
     }
-    if
+    if                                      /* msc_destination_ready */
     :: atomic { dst_stage == STAGED ->      /* READY, not fsynced */
         dst_stage = READY }
-    :: atomic { dst_stage == STAGED ->      /* an entry cannot be installed */
+    :: atomic { dst_stage == STAGED ->      /* or cannot be installed, or QEMU
+                                             * cannot load a device */
         destination_undo(); send(back, m_reason); goto over }
     :: atomic { dst_stage != STAGED -> send(back, m_reason); goto over }
     fi;

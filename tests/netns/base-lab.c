@@ -20,13 +20,13 @@ void pair_conntrack(Pair *pair, int host, const char *format, ...)
 }
 
 /* All at once: conntrack's own file format. */
-static void load_many(Pair *pair, int host, guint mark)
+void pair_load_flows(Pair *pair, int host, guint count, guint mark)
 {
     g_autofree char *path = g_strdup_printf("%s/flows", pair->dir);
     g_autoptr(GString) text = g_string_new(NULL);
     g_autoptr(GError) err = NULL;
 
-    for (guint i = 0; i < PAIR_MANY; i++) {
+    for (guint i = 0; i < count; i++) {
         g_string_append_printf(text,
                                "-A -p tcp -s 10.20.0.10 -d 192.0.2.5 --sport "
                                "%u --dport 80 --state ESTABLISHED -t 4000 "
@@ -41,14 +41,14 @@ static void load_many(Pair *pair, int host, guint mark)
 
 void pair_add_many(Pair *pair, int host)
 {
-    load_many(pair, host, 0);
+    pair_load_flows(pair, host, PAIR_MANY, 0);
     g_assert_cmpint(pair_count_flows(pair, host), ==, PAIR_ALL);
 }
 
 void pair_replace_many(Pair *pair, int host, guint mark)
 {
     pair_conntrack(pair, host, "-F");
-    load_many(pair, host, mark);
+    pair_load_flows(pair, host, PAIR_MANY, mark);
     g_assert_cmpint(pair_count_flows(pair, host), ==, PAIR_MANY);
 }
 

@@ -15,6 +15,8 @@
 #define PAIR_FIRST 20000
 #define PAIR_ALL (PAIR_FLOWS + PAIR_MANY)
 
+/* More flows of the guest, with source ports from PAIR_FIRST on. */
+void pair_load_flows(Pair *pair, int host, guint count, guint mark);
 void pair_add_many(Pair *pair, int host);
 /* Other flows with the same tuples, and no others. */
 void pair_replace_many(Pair *pair, int host, guint mark);

@@ -135,17 +135,26 @@ gsize forged_honest_freeze(Forged *f)
 {
     g_autoptr(GByteArray) out = g_byte_array_new();
     g_autoptr(GError) err = NULL;
-    gsize sum = 0, last;
+    GQueue chunks = G_QUEUE_INIT;
+    MscContextStats stats;
+    gsize sum = 0;
+    bool more;
 
     msc_transfer_run(f->t, MSC_MSG_FREEZE, NULL, out, &err);
     g_assert_no_error(err);
-    do {
+    msc_frozen_decode(out->data, out->len, &stats, &chunks, &more, &err);
+    g_assert_no_error(err);
+    for (GList *l = chunks.head; l; l = l->next) {
+        sum += g_bytes_get_size(l->data);
+    }
+    g_queue_clear_full(&chunks, (GDestroyNotify)g_bytes_unref);
+    while (more) {
         g_byte_array_set_size(out, 0);
         msc_transfer_run(f->t, MSC_MSG_COLLECT, NULL, out, &err);
         g_assert_no_error(err);
-        last = out->len;
-        sum += last;
-    } while (last);
+        sum += out->len;
+        more = out->len;
+    }
     return sum;
 }
 

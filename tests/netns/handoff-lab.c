@@ -268,8 +268,11 @@ GBytes *move_validate(Move *m)
     MscContextStats stats;
     GBytes *ready = NULL;
 
-    return msc_client_validate(m->client[1], &ready, &stats, &m->err[1]) ? ready
-                                                                         : NULL;
+    if (!msc_client_validate(m->client[1], &stats, &m->err[1]) ||
+        !msc_client_ready(m->client[1], &ready, &m->err[1])) {
+        return NULL;
+    }
+    return ready;
 }
 
 void move_finish(Move *m, GBytes *ready)

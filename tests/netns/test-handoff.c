@@ -9,8 +9,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base-lab.h"
 #include "error.h"
-#include "handoff-lab.h"
 
 static void test_there_and_back(void)
 {
@@ -281,6 +281,72 @@ static void test_forged_proofs(void)
     pair_free(pair);
 }
 
+/*
+ * VALIDATE comes once and READY after it.  In between everything is installed,
+ * and ABORT undoes it: QEMU may fail to load a device.
+ */
+static void test_validated_is_not_ready(void)
+{
+    Pair *pair = pair_new();
+    g_autoptr(GBytes) ready = NULL;
+    MscContextStats stats;
+    Move *m = move_new(pair, 0);
+
+    g_assert_true(move_handshake(m));
+    move_collect(m);
+    g_assert_true(move_stage(m, m->chunks));
+    g_assert_false(msc_client_ready(m->client[1], &ready, &m->err[1]));
+    g_assert_error(m->err[1], MSC_ERROR, MSC_ERROR_STATE);
+    g_clear_error(&m->err[1]);
+    g_assert_true(msc_client_validate(m->client[1], &stats, &m->err[1]));
+    g_assert_cmpuint(stats.flows, ==, PAIR_FLOWS);
+    g_assert_cmpint(pair_count_flows(pair, 1), ==, PAIR_FLOWS);
+    g_assert_false(msc_client_validate(m->client[1], &stats, &m->err[1]));
+    g_assert_nonnull(strstr(m->err[1]->message, "twice"));
+    g_clear_error(&m->err[1]);
+    g_assert_true(msc_client_abort(m->client[1], "no such device", NULL));
+    g_assert_cmpint(pair_count_flows(pair, 1), ==, 0);
+    g_assert_false(msc_client_ready(m->client[1], &ready, NULL));
+    g_assert_true(msc_client_thaw(m->client[0], "test", &m->err[0]));
+    move_free(m);
+
+    /* The control. */
+    m = move_new(pair, 0);
+    g_assert_true(move_handshake(m));
+    move_collect(m);
+    g_assert_true(move_stage(m, m->chunks));
+    g_assert_true(msc_client_validate(m->client[1], &stats, &m->err[1]));
+    g_assert_true(msc_client_ready(m->client[1], &ready, &m->err[1]));
+    g_assert_false(msc_client_abort(m->client[1], "too late", NULL));
+    move_finish(m, ready);
+    move_free(m);
+    pair_free(pair);
+}
+
+/* More than goes along with FREEZE's reply. */
+static void test_large_context(void)
+{
+    const guint count = 9000;
+    Pair *pair = pair_new();
+    Move *m = move_new(pair, 0);
+    g_autoptr(GBytes) ready = NULL;
+    gsize first;
+
+    pair_load_flows(pair, 0, count, 0);
+    g_assert_true(move_handshake(m));
+    move_collect_of(m, PAIR_FLOWS + count);
+    first = g_bytes_get_size(m->chunks->pdata[0]);
+    g_assert_cmpuint(first, >, MSC_CHUNK_MAX / 2);
+    g_assert_cmpuint(m->chunks->len, >, 2);
+    g_assert_true(move_stage(m, m->chunks));
+    ready = move_validate(m);
+    g_assert_nonnull(ready);
+    move_finish(m, ready);
+    move_free(m);
+    g_assert_cmpint(pair_count_flows(pair, 1), ==, PAIR_FLOWS + (int)count);
+    pair_free(pair);
+}
+
 /* A stale entry of the guest on the destination is replaced. */
 static void test_stale_entry(void)
 {
@@ -402,6 +468,9 @@ int main(int argc, char **argv)
     g_test_add_func("/handoff/nat-address-that-stays", test_nat_address_stays);
     g_test_add_func("/handoff/context-attacks", test_context_attacks);
     g_test_add_func("/handoff/forged-proofs", test_forged_proofs);
+    g_test_add_func("/handoff/validated-is-not-ready",
+                    test_validated_is_not_ready);
+    g_test_add_func("/handoff/large-context", test_large_context);
     g_test_add_func("/handoff/stale-entry-is-replaced", test_stale_entry);
     g_test_add_func("/handoff/unknown-address-is-refused",
                     test_address_unknown);

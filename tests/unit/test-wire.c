@@ -252,6 +252,61 @@ static void test_helper_messages(void)
     check_strict(out, decode_keys);
 }
 
+static bool decode_frozen(const GByteArray *p, guint expected, bool *more)
+{
+    GQueue chunks = G_QUEUE_INIT;
+    MscContextStats stats;
+    bool ok = msc_frozen_decode(p->data, p->len, &stats, &chunks, more, NULL);
+
+    if (ok) {
+        g_assert_cmpuint(stats.flows, ==, 7);
+        g_assert_cmpuint(g_queue_get_length(&chunks), ==, expected);
+    }
+    g_queue_clear_full(&chunks, (GDestroyNotify)g_bytes_unref);
+    return ok;
+}
+
+/* FREEZE's reply: no chunk is lost, none is made up. */
+static void test_frozen(void)
+{
+    g_autofree uint8_t *large = g_malloc0(MSC_CHUNK_MAX);
+    g_autoptr(GBytes) chunk = g_bytes_new("chunk", 5);
+    g_autoptr(GBytes) largest = g_bytes_new(large, MSC_CHUNK_MAX);
+    g_autoptr(GByteArray) out = g_byte_array_new();
+    MscContextStats stats = { .flows = 7 };
+    bool more;
+
+    msc_stats_encode(&stats, out);
+    g_assert_true(decode_frozen(out, 0, &more));
+    g_assert_true(more);
+    msc_frozen_put(out, chunk);
+    msc_frozen_put(out, chunk);
+    g_assert_true(decode_frozen(out, 2, &more));
+    g_assert_true(more);
+    g_assert_true(msc_frozen_has_room(out, largest));
+    msc_frozen_put(out, largest);
+    g_assert_false(msc_frozen_has_room(out, largest));
+    msc_frozen_put(out, NULL);
+    g_assert_cmpuint(out->len, <=, MSC_HELPER_PAYLOAD_MAX);
+    g_assert_true(decode_frozen(out, 3, &more));
+    g_assert_false(more);
+
+    /* After the last one, and cut short. */
+    msc_put_u8(out, 0);
+    g_assert_false(decode_frozen(out, 3, &more));
+    g_byte_array_set_size(out, out->len - 2);
+    g_assert_false(decode_frozen(out, 3, &more));
+    g_byte_array_set_size(out, 31);
+    g_assert_false(decode_frozen(out, 0, &more));
+    /* Longer than a chunk may be. */
+    g_byte_array_set_size(out, 0);
+    msc_stats_encode(&stats, out);
+    msc_put_u32(out, MSC_CHUNK_MAX + 1);
+    g_byte_array_append(out, large, MSC_CHUNK_MAX);
+    msc_put_u8(out, 0);
+    g_assert_false(decode_frozen(out, 1, &more));
+}
+
 static void test_proof(void)
 {
     uint8_t id[MSC_PROOF_ID_LEN] = { 1 }, token[MSC_PROOF_TOKEN_LEN] = { 2 };
@@ -346,6 +401,7 @@ int main(int argc, char **argv)
     g_test_add_func("/wire/sections-twice", test_sections_twice);
     g_test_add_func("/wire/admission", test_admission);
     g_test_add_func("/wire/helper-messages", test_helper_messages);
+    g_test_add_func("/wire/frozen", test_frozen);
     g_test_add_func("/wire/proof", test_proof);
     g_test_add_func("/wire/reconcile", test_reconcile);
     g_test_add_func("/wire/long-reason-is-cut-at-a-character",

@@ -13,6 +13,8 @@
  *   msc_client_freeze()
  *   msc_client_collect() until 0  -->  msc_client_stage() for each chunk
  *                                      msc_client_validate()
+ *                                      ... QEMU has loaded everything ...
+ *                                      msc_client_ready()
  *   msc_client_release()         <--       READY
  *       RELEASE                  -->   msc_client_commit()
  *                                      the guest runs
@@ -180,7 +182,7 @@ bool msc_client_freeze(MscClient *client, MscContextStats *stats,
 /**
  * Source: next sealed chunk of the frozen context, opaque to QEMU.
  * Returns: 1 with *@chunk set; 0 when all chunks, END included, were given;
- * -1 with @errp set.
+ * -1 with @errp set.  What fitted came with freeze, and is given at once.
  */
 int msc_client_collect(MscClient *client, GBytes **chunk, GError **errp);
 
@@ -199,13 +201,19 @@ bool msc_client_stage_batch(MscClient *client, const void *chunk, size_t len,
 #define MSC_PROOF_MAX 256
 
 /**
- * Destination: all chunks are here and QEMU has loaded everything: check the
- * whole context, its END and digest, and install it so that commit cannot
- * fail.  Any failure leaves the host as it was.
+ * Destination: all chunks are here: check the whole context, its END and
+ * digest, and install it so that commit cannot fail.  Any failure leaves the
+ * host as it was.  QEMU may be loading the guest's devices meanwhile.
+ */
+bool msc_client_validate(MscClient *client, MscContextStats *stats,
+                         GError **errp);
+
+/**
+ * Destination: QEMU has loaded everything as well; the guest can run here.
+ * From here on the source may let go, and msc_client_abort() fails.
  * *@ready: to be carried to the source.
  */
-bool msc_client_validate(MscClient *client, GBytes **ready,
-                         MscContextStats *stats, GError **errp);
+bool msc_client_ready(MscClient *client, GBytes **ready, GError **errp);
 
 typedef enum {
     MSC_RELEASE_SENT,    /* journalled; *release must be sent */
