@@ -18,6 +18,8 @@
 #include "server.h"
 
 #define SETTLE_PERIOD_US G_USEC_PER_SEC
+/* So long at most, while guests move. */
+#define SETTLE_PUT_OFF_US (60 * G_USEC_PER_SEC)
 #define RECONCILE_PERIOD_US (2 * G_USEC_PER_SEC)
 
 typedef struct {
@@ -134,6 +136,7 @@ int main(int argc, char **argv)
     g_autoptr(GError) err = NULL;
     Options options = { 0 };
     MscHub *hub = NULL;
+    gint64 settled = g_get_monotonic_time();
 
     signal(SIGPIPE, SIG_IGN);
     if (!parse_options(&options, &argc, &argv, &err)) {
@@ -150,7 +153,13 @@ int main(int argc, char **argv)
     }
     fprintf(stderr, "migration-scd: ready\n");
     for (;;) {
+        gint64 now = g_get_monotonic_time();
+
+        /* A guest that moves may be stopped just now, and waits for us. */
+        if (!msc_hub_is_moving(hub) || now - settled > SETTLE_PUT_OFF_US) {
+            msc_hub_settle(hub);
+            settled = now;
+        }
         g_usleep(SETTLE_PERIOD_US);
-        msc_hub_settle(hub);
     }
 }

@@ -117,8 +117,10 @@ void msc_hub_forget_old(MscHub *hub);
 /* Reads the journal and brings every open migration to a safe end, or keeps
  * it for a verdict. */
 bool msc_hub_recover(MscHub *hub, GError **errp);
-/* Every second or so: tighten what was restored leniently. */
+/* Every second or so: tighten what was restored leniently.  Thousands of
+ * flows may be asked for: to be put off for a while if guests move. */
 void msc_hub_settle(MscHub *hub);
+bool msc_hub_is_moving(MscHub *hub);
 /* QEMU hung up: what has not reached the point of no return is undone. */
 void msc_transfer_disconnect(MscTransfer *t);
 

@@ -103,6 +103,22 @@ static bool is_settling(MscTransfer *t)
            msc_transfer_seen_stage(t) == MSC_STAGE_COMMITTED;
 }
 
+static bool is_moving(MscTransfer *t)
+{
+    return g_atomic_int_get(&t->connected) &&
+           (1u << msc_transfer_seen_stage(t)) &
+               (1u << MSC_STAGE_ADMITTED | 1u << MSC_STAGE_FROZEN |
+                1u << MSC_STAGE_STAGED | 1u << MSC_STAGE_READY |
+                1u << MSC_STAGE_RELEASED);
+}
+
+bool msc_hub_is_moving(MscHub *hub)
+{
+    g_autoptr(GPtrArray) moving = msc_hub_select(hub, is_moving);
+
+    return moving->len > 0;
+}
+
 void msc_hub_settle(MscHub *hub)
 {
     g_autoptr(GPtrArray) all = NULL;

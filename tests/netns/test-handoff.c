@@ -416,6 +416,44 @@ static void *shuttle_thread(void *opaque)
     return NULL;
 }
 
+static void add_other_guest(Pair *pair)
+{
+    for (int h = 0; h < 2; h++) {
+        g_assert_cmpint(pair_cli(pair, h,
+                                 "vm add " PAIR_VM2 " --name other --address "
+                                 "10.20.0.11"),
+                        ==, 0);
+    }
+}
+
+static bool is_settled(Pair *pair)
+{
+    return pair_run("ls %s/1/var/journal/*.context >/dev/null 2>&1", pair->dir);
+}
+
+/* Its flows are gone, so one look settles them: not before the other is. */
+static void test_settling_rests(void)
+{
+    Pair *pair = pair_new();
+    Move *other;
+
+    add_other_guest(pair);
+    pair_migrate(pair, 0);
+    g_assert_false(is_settled(pair));
+    other = move_new_of(pair, PAIR_VM2, 0);
+    g_assert_true(move_handshake(other));
+    PAIR_MUST("ip netns exec %s conntrack -F >/dev/null 2>&1", pair->netns[1]);
+    g_usleep(2500 * 1000);
+    g_assert_false(is_settled(pair));
+    g_assert_true(msc_client_thaw(other->client[0], "test", &other->err[0]));
+    move_free(other);
+    for (int i = 0; i < 100 && !is_settled(pair); i++) {
+        g_usleep(100 * 1000);
+    }
+    g_assert_true(is_settled(pair));
+    pair_free(pair);
+}
+
 /* Two guests at once, and an operator who asks all the time.  For the
  * thread sanitizer more than for its result. */
 static void test_two_guests_at_once(void)
@@ -426,12 +464,7 @@ static void test_two_guests_at_once(void)
                             { pair, PAIR_VM2, 12, &running } };
     GThread *threads[2];
 
-    for (int h = 0; h < 2; h++) {
-        g_assert_cmpint(pair_cli(pair, h,
-                                 "vm add " PAIR_VM2 " --name other --address "
-                                 "10.20.0.11"),
-                        ==, 0);
-    }
+    add_other_guest(pair);
     for (int i = 0; i < 2; i++) {
         threads[i] = g_thread_new("shuttle", shuttle_thread, &shuttles[i]);
     }
@@ -474,6 +507,8 @@ int main(int argc, char **argv)
     g_test_add_func("/handoff/stale-entry-is-replaced", test_stale_entry);
     g_test_add_func("/handoff/unknown-address-is-refused",
                     test_address_unknown);
+    g_test_add_func("/handoff/settling-rests-while-a-guest-moves",
+                    test_settling_rests);
     g_test_add_func("/handoff/two-guests-at-once", test_two_guests_at_once);
     return g_test_run();
 }
