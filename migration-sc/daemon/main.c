@@ -19,7 +19,7 @@
 
 #define SETTLE_PERIOD_US G_USEC_PER_SEC
 /* So long at most, while guests move. */
-#define SETTLE_PUT_OFF_US (60 * G_USEC_PER_SEC)
+#define SETTLE_PUT_OFF_US (10 * G_USEC_PER_SEC)
 #define RECONCILE_PERIOD_US (2 * G_USEC_PER_SEC)
 
 typedef struct {

@@ -42,17 +42,26 @@ static MscFrameResult receive(int fd, GError **err)
                           MSC_HELPER_WHO, err);
 }
 
+/* A request is under way, or there: @read. */
+static void pair_asked(int fds[2], bool read)
+{
+    g_autoptr(GError) err = NULL;
+
+    pair(fds);
+    send_request(fds[0]);
+    if (read) {
+        g_assert_cmpint(receive(fds[1], &err), ==, MSC_FRAME_OK);
+        g_assert_no_error(err);
+    }
+}
+
 /* @unread: with the request still before it. */
 static void test_before_the_answer(gconstpointer unread)
 {
     g_autoptr(GError) err = NULL;
     int fds[2];
 
-    pair(fds);
-    send_request(fds[0]);
-    if (!unread) {
-        g_assert_cmpint(receive(fds[1], &err), ==, MSC_FRAME_OK);
-    }
+    pair_asked(fds, !unread);
     close(fds[1]);
     g_assert_cmpint(receive(fds[0], &err), ==, MSC_FRAME_CLOSED);
     g_assert_no_error(err);
@@ -64,11 +73,7 @@ static void test_in_the_middle(gconstpointer unread)
     g_autoptr(GError) err = NULL;
     int fds[2];
 
-    pair(fds);
-    send_request(fds[0]);
-    if (!unread) {
-        g_assert_cmpint(receive(fds[1], &err), ==, MSC_FRAME_OK);
-    }
+    pair_asked(fds, !unread);
     g_assert_cmpint(write(fds[1], "\0\0\0", 3), ==, 3);
     close(fds[1]);
     g_assert_cmpint(receive(fds[0], &err), ==, MSC_FRAME_FAILED);
